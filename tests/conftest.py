@@ -17,6 +17,7 @@ from tests.kinds import kinds_of_test as pytest_generate_tests  # noqa: F401
 from tests.kinds import store_kind as store_kind
 from tests.servers.fixtures import new_place as new_place
 from tests.servers.fixtures import new_server as new_server
+from tests.servers.fixtures import postgres_schemas as postgres_schemas
 from tests.servers.fixtures import postgres_server as postgres_server
 from tests.servers.fixtures import redis_server as redis_server
 from tests.servers.fixtures import valkey_server as valkey_server

@@ -19,7 +19,7 @@ from mpdispatch import sqlite3
 from mpdispatch.clock import Clock
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.contract import Store
-from tests.servers.fixtures import Place, empty
+from tests.servers.fixtures import Place, Schemas, empty
 
 __all__ = ["Ids", "StoreKind", "kinds_of_test", "sqlite_only", "store_kind"]
 
@@ -144,7 +144,9 @@ class _ServerKind(_WithoutGaps):
         raise NotImplementedError
 
     def make(self, clock: Clock | None = None) -> Store:
-        place = self._new_place(self.name)
+        return self._make(self._new_place(self.name), clock)
+
+    def _make(self, place: Place, clock: Clock | None) -> Store:
         store = self.open(place.location, clock)
         self._places[store.location] = place
         store.check(create=True)
@@ -163,6 +165,20 @@ class _ServerKind(_WithoutGaps):
 
 class PostgresKind(_ServerKind):
     name = "postgres"
+
+    def __init__(self, new_place: Callable[[str], Place], schemas: Schemas) -> None:
+        super().__init__(new_place)
+        self._schemas = schemas
+
+    def make(self, clock: Clock | None = None) -> Store:
+        place = self._schemas.take()
+        store = self._make(place, clock)
+        self._schemas.note(place)
+        return store
+
+    def discard(self, store: Store) -> None:
+        store.close_all()
+        self._schemas.give_back(self._places[store.location])
 
     def open(self, location: str, clock: Clock | None) -> Store:
         from mpdispatch.store.postgres import PostgresStore
@@ -252,6 +268,9 @@ def kind_named(name: str, request: pytest.FixtureRequest, folder: Path) -> Store
             return FileKind(folder)
         case "memory":
             return MemoryKind()
-    kinds = {each.name: each for each in (PostgresKind, RedisKind, ValkeyKind)}
-    made: StoreKind = kinds[name](request.getfixturevalue("new_place"))
+        case "postgres":
+            return PostgresKind(
+                request.getfixturevalue("new_place"), request.getfixturevalue("postgres_schemas")
+            )
+    made: StoreKind = {"redis": RedisKind, "valkey": ValkeyKind}[name](request.getfixturevalue("new_place"))
     return made

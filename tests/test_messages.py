@@ -242,7 +242,7 @@ def test_waiting_in_vain_tells_what_explain_tells(engine: Engine) -> None:
     assert "queue 'default' is paused ▸ mpdispatch resume default" in both_say(waiting, "paused")
     engine.resume_queue("default")
     claimed, *_ = desk.claim()
-    assert "a supervisor claimed it at" in both_say(waiting, "running")
+    assert "supervisor 1 (pid 4711 on here) claimed it at" in both_say(waiting, "running")
     desk.commit(retrying(claimed, desk.clock.now()))
     assert "attempt 1 ended with ValueError: no such page" in both_say(waiting, "later")
     desk.close()

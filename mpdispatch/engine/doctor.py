@@ -10,8 +10,10 @@ from mpdispatch.clock import SECOND_US, Instant
 from mpdispatch.config import Config
 from mpdispatch.cpus import usable_cpus
 from mpdispatch.engine.supervisors import supervisors_of
+from mpdispatch.host.processes import pid_namespace
 from mpdispatch.host.runtime_folder import runtime_folder
 from mpdispatch.host.start_journal import journal_path
+from mpdispatch.ids import boot_id
 from mpdispatch.model import Finding, JobState, Level, SupervisorStatus
 from mpdispatch.model.json import moment_of, time_to_json
 from mpdispatch.policy.pools import NOT_PROMISED, is_cluster
@@ -32,7 +34,7 @@ def checkup(store: Store, config: Config, *, now: Instant) -> list[Finding]:
         *_moved(store),
         _clock(store, supervisors, now),
         *_limits(config),
-        *_pools(supervisors, config),
+        *_pools(store, supervisors, config),
         *_supervisors(supervisors),
         *_side_folder(store, supervisors),
         *_waiting(store, supervisors),
@@ -70,7 +72,7 @@ def _clock(store: Store, supervisors: list[SupervisorStatus], now: Instant) -> F
     return Finding(check="clock", level=Level.OK, message=f"{time_to_json(moment_of(now.wall_us))}")
 
 
-def _pools(supervisors: list[SupervisorStatus], config: Config) -> Iterator[Finding]:
+def _pools(store: Store, supervisors: list[SupervisorStatus], config: Config) -> Iterator[Finding]:
     """Says what a cluster does not promise that runs jobs here, or is to."""
     used = {each.pool for each in supervisors if each.is_alive} | {config.pool}
     for pool in sorted(filter(is_cluster, used)):
@@ -81,6 +83,14 @@ def _pools(supervisors: list[SupervisorStatus], config: Config) -> Iterator[Find
         )
         for text in NOT_PROMISED:
             yield Finding(check="pool", level=Level.NOTE, message=f"not promised by a cluster: {text}")
+        if store.file is not None:
+            yield Finding(
+                check="pool",
+                level=Level.NOTE,
+                message=f"the store is a file of this host: what handlers enqueue on another host of {pool} would go into"
+                " a file there",
+                remedy="have the dask workers on this host, or take a store of a server",
+            )
 
 
 def _limits(config: Config) -> Iterator[Finding]:
@@ -135,10 +145,10 @@ def _supervisors(supervisors: list[SupervisorStatus]) -> Iterator[Finding]:
 
 def _side_folder(store: Store, supervisors: list[SupervisorStatus]) -> Iterator[Finding]:
     """Check that the files of running supervisors on this machine exist."""
-    folder = runtime_folder(store)
+    folder, here = runtime_folder(store), _here(store)
     for each in supervisors:
         path = journal_path(folder, each.id)
-        if each.is_alive and not path.exists():
+        if each.is_alive and each.id in here and not path.exists():
             what = path if folder.is_dir() else folder
             yield Finding(
                 check="side folder",
@@ -148,6 +158,16 @@ def _side_folder(store: Store, supervisors: list[SupervisorStatus]) -> Iterator[
                 remedy="it makes that anew with its next heartbeat; look again, restart it if this stays, and let"
                 " nothing delete what lies beside the store",
             )
+
+
+def _here(store: Store) -> set[int]:
+    """The supervisors whose folder is ours: a container has its own, unless it lies beside the store's file."""
+    namespace, boot = pid_namespace(), boot_id()
+    return {
+        each.id
+        for each in store.supervisors()
+        if each.boot_id == boot and (store.file is not None or each.pid_namespace == namespace)
+    }
 
 
 def _waiting(store: Store, supervisors: list[SupervisorStatus]) -> Iterator[Finding]:

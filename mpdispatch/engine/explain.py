@@ -74,6 +74,15 @@ class _Facts:
     def faults(self) -> list[str]:
         return self.store.faults(self.job.id)
 
+    @cached_property
+    def holder(self) -> SupervisorStatus | None:
+        """The supervisor that has claimed the job; None: its row was removed, or the job has just ended."""
+        held = (each for each in self.supervisors if each.jobs)
+        job_id = self.job.id
+        return next(
+            (each for each in held if any(job_id == job.id for job in self.store.held_by(each.id))), None
+        )
+
     @property
     def living(self) -> list[SupervisorStatus]:
         return [each for each in self.supervisors if each.is_alive]
@@ -193,18 +202,18 @@ def _running(facts: _Facts) -> Iterator[Reason]:
                 text = f"{where} since {time_to_json(worker.since)}: attempt {job.attempt}"
                 yield Reason("running", f"{text}, for {_seconds(worker.since, facts.now)}")
                 return
-    gone = [each for each in facts.supervisors if not each.is_alive and each.jobs]
-    if gone:
-        yield Reason(
-            "supervisor_gone",
-            "it was claimed, and a supervisor that had claimed jobs is gone: "
-            + ", ".join(f"{each.id} (pid {each.pid} on {each.host}, {each.state})" for each in gone),
-            remedy=None if facts.living else f"{_supervise(job)} (it takes its jobs over)",
-        )
+    holder, since = facts.holder, time_to_json(job.started_at)
+    if holder is None:
+        yield Reason("running", f"a supervisor that is not registered any more claimed it at {since}")
         return
-    since = time_to_json(job.started_at)
-    text = f"a supervisor claimed it at {since}; its worker has not begun it yet, or is on another host"
-    yield Reason("running", text)
+    who = f"supervisor {holder.id} (pid {holder.pid} on {holder.host})"
+    if not holder.is_alive:
+        remedy = None if facts.living else f"{_supervise(job)} (it takes its jobs over)"
+        text = f"{who} claimed it at {since}, and is gone ({holder.state})"
+        yield Reason("supervisor_gone", text, remedy=remedy)
+        return
+    more = "" if holder.workers else ", or cannot be seen from here"
+    yield Reason("running", f"{who} claimed it at {since}; its worker has not begun it yet{more}")
 
 
 def _seconds(since: datetime | None, now: Instant) -> str:
@@ -302,17 +311,17 @@ def _nobody(facts: _Facts) -> Iterator[Reason]:
 
 def _limits(facts: _Facts) -> Iterator[Reason]:
     limits, queue = facts.limits, facts.job.queue
-    running, bucket = facts.queue.running, facts.queue.bucket
+    running, bucket, now_us = facts.queue.running, facts.queue.bucket, facts.queue.now_us
     if limits is not None and limits.max_concurrency is not None and running >= limits.max_concurrency:
         text = f"{running} jobs of queue {queue!r} run, the most it allows (max_concurrency)"
         yield Reason("queue_limit", text)
     if limits is not None and limits.rate_limit is not None:
-        due_us = Rate(limits.rate_limit, limits.rate_burst).next_due_us(bucket, now_us=facts.now.boot_us)
-        if due_us > facts.now.boot_us:
-            wait_s = (due_us - facts.now.boot_us) / SECOND_US
+        due_us = Rate(limits.rate_limit, limits.rate_burst).next_due_us(bucket, now_us=now_us)
+        if due_us > now_us:
+            wait_s = (due_us - now_us) / SECOND_US
             text = f"queue {queue!r} starts {limits.rate_limit:g} jobs/s at most; the next may start in {wait_s:.1f} s"
             yield Reason("rate_limit", text)
-    elif limits is None and bucket is not None and bucket > facts.now.boot_us:
+    elif limits is None and bucket is not None and bucket > now_us:
         text = f"queue {queue!r} has a rate limit in the app, which lets few jobs start now"
         yield Reason("rate_limit", text)
 

@@ -38,6 +38,8 @@ class QueueState(NamedTuple):
     """Number of its running jobs, of all supervisors."""
     bucket: int | None
     """Its token bucket (see policy.rate); None if its rate limit was not used in this boot."""
+    now_us: int
+    """What the clock showed that the bucket goes by: this boot's, or that of the store's server."""
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True, gc=False):

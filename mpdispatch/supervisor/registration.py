@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mpdispatch.clock import SECOND_US
-from mpdispatch.errors import StoreBusy, StoreError, StoreFull, StorePermission
+from mpdispatch.errors import StoreBusy, StoreError, StoreFull, StorePermission, StoreUnreachable
 from mpdispatch.fstext import packed
 from mpdispatch.host.runtime_folder import runtime_folder
 from mpdispatch.host.start_journal import Journal, journal_path
@@ -40,16 +40,16 @@ class Registration:
         bring_wake_ups(plan.store)
 
     def join_patiently(self) -> None:
-        """Join for the first time, and wait for a busy store: nothing runs yet that this could delay.
+        """Join for the first time, and wait for a store that is busy or away: nothing runs yet that this could delay.
 
-        Raises StoreBusy after 30 s, or when a stop is requested; StoreFull, StoreError.
+        Raises StoreBusy, StoreUnreachable after 30 s, or when a stop is requested; StoreFull, StoreError.
         """
         clock, runtime = self._runtime.clock, self._runtime
         until_us = clock.now().boot_us + _JOIN_US
         while True:
             try:
                 self.join()
-            except StoreBusy:
+            except (StoreBusy, StoreUnreachable):
                 if runtime.stop_signal.requests or clock.now().boot_us >= until_us:
                     raise
                 runtime.idle(_JOIN_PAUSE_S)

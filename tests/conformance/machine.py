@@ -103,14 +103,15 @@ class Machine(BatchSteps, CronSteps, RuleBasedStateMachine):
         """The answer of the store, which must be the model's; None if both refuse for the same reason."""
         method, face = attrgetter(call), self.store if by is None else by.store
         found = answer_of(method(face), *args, **options)
-        if self.ids is not None:
-            if isinstance(found, Refusal):
-                self.ids.give_back()
-            else:
-                self.ids.keep()
+        self.settle_ids(is_done=not isinstance(found, Refusal))
         compare(call, found, answer_of(method(self.model), *args, **options))
         self.saw(found if isinstance(found, list) else [found])
         return None if isinstance(found, Refusal) else found
+
+    def settle_ids(self, *, is_done: bool) -> None:
+        """After each call: one that has done nothing gives back the ids that it has used up."""
+        if self.ids is not None:
+            (self.ids.keep if is_done else self.ids.give_back)()
 
     def saw(self, items: Iterable[Any]) -> None:
         self.last_id = max([self.last_id, *(each.id for each in items if isinstance(each, Job))])
@@ -177,6 +178,7 @@ class Machine(BatchSteps, CronSteps, RuleBasedStateMachine):
         self.app.execute("BEGIN")
         found = answer_of(self.store.enqueue, new, connection=self.app)
         self.app.execute("COMMIT" if is_committed else "ROLLBACK")
+        self.settle_ids(is_done=is_committed)
         compare("enqueue", found, answer_of(self.model.enqueue, new))
         if is_committed:
             self.last_id = max(self.last_id, found.id)

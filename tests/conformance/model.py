@@ -457,7 +457,9 @@ class Model:
 
     def queue_state(self, queue: str) -> QueueState:
         running = self._count(lambda row: row.state is JobState.RUNNING and row.new.queue == queue)
-        return QueueState(self._is_paused.get(queue, False), running, self._buckets.get(queue))
+        return QueueState(
+            self._is_paused.get(queue, False), running, self._buckets.get(queue), self._clock.now().boot_us
+        )
 
     # ------------------------------------------------------------------------------------ supervisors
 

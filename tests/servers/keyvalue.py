@@ -8,7 +8,7 @@ import socket
 import tempfile
 from pathlib import Path
 
-from .process import Server, free_port
+from .process import DISK, Server, free_port
 
 SETTINGS = {
     # As honest as it gets: each write is on disk before it is answered.
@@ -24,9 +24,12 @@ SETTINGS = {
 class KeyValueServer(Server):
     """A server on a unix socket; with `address`, on a TCP port of it as well."""
 
-    def __init__(self, binary: Path, address: str = "", **settings: str) -> None:
-        """`settings` are the server's own, with `_` for `-`: `appendfsync="everysec"`."""
-        folder = Path(tempfile.mkdtemp(prefix="mpd-kv-", dir="/tmp"))
+    def __init__(self, binary: Path, address: str = "", *, root: Path = DISK, **settings: str) -> None:
+        """Its data are in a new folder within `root`.
+
+        `settings` are the server's own, with `_` for `-`: `appendfsync="everysec"`.
+        """
+        folder = Path(tempfile.mkdtemp(prefix="mpd-kv-", dir=root))
         self.socket_path = folder / "socket"
         try:
             program = _runnable(binary, folder)

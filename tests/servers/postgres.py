@@ -14,7 +14,7 @@ from urllib.parse import quote
 import psycopg
 
 from .binaries import postgres_folder, server_user, within_reach
-from .process import Server, free_port
+from .process import DISK, Server, free_port
 
 USER = DATABASE = "mpdispatch"
 
@@ -35,16 +35,17 @@ SETTINGS = {
 class PostgresServer(Server):
     """A server with one empty database, on a unix socket; with `address`, on a TCP port of it as well."""
 
-    def __init__(self, binaries: Path | None = None, address: str = "", **settings: str) -> None:
-        """`settings` are PostgreSQL's own, of the configuration file.
+    def __init__(
+        self, binaries: Path | None = None, address: str = "", *, root: Path = DISK, **settings: str
+    ) -> None:
+        """Its data are in a new folder within `root`. `settings` are PostgreSQL's own, of the configuration file.
 
         Raises:
             Absent: there is no PostgreSQL here, or no user to run it.
         """
         binaries = postgres_folder() if binaries is None else binaries
         user = server_user()
-        # In the system's own folder of temporary files, which every user reaches, and for the short path of a socket.
-        folder = Path(tempfile.mkdtemp(prefix="mpd-pg-", dir="/tmp"))
+        folder = Path(tempfile.mkdtemp(prefix="mpd-pg-", dir=root))
         try:
             programs = within_reach(binaries, user, folder / "programs")
             self.binaries = programs
@@ -58,6 +59,8 @@ class PostgresServer(Server):
             )
             with (folder / "data" / "postgresql.conf").open("a") as config:
                 config.write("include 'mpdispatch.conf'\n")
+            with (folder / "data" / "pg_hba.conf").open("a") as rules:
+                rules.write("host all all samenet trust\n")  # hosts at the same bridge as its address
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise

@@ -5,30 +5,32 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import django
 import django.conf
 import pytest
 import sqlalchemy
 import sqlite_utils
+from psycopg.conninfo import conninfo_to_dict
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_scoped_session
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scoped_session, sessionmaker
 
 from mpdispatch.errors import JobNotFoundError, UsageError
 from mpdispatch.model import Job, NewJob
-from mpdispatch.store import SQLiteStore
+from mpdispatch.store import SQLiteStore, open_store
 from mpdispatch.store.callers import driver_connection
 from mpdispatch.store.contract import Store
 from tests.extension.stand_ins import stand_in
+from tests.servers.fixtures import Place
 
 if not django.conf.settings.configured:
     django.conf.settings.configure(DATABASES={}, USE_TZ=True, LOGGING_CONFIG=None)
     django.setup()
 
 from django.db import DatabaseError, connections, transaction
-from django.db.backends.sqlite3.base import DatabaseWrapper
 from django.db.transaction import TransactionManagementError
 from django.utils.connection import ConnectionProxy
 
@@ -48,30 +50,69 @@ class Order(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
 
 
-@pytest.fixture
-def engine(path: Path) -> Iterator[sqlalchemy.Engine]:
-    made = sqlalchemy.create_engine(f"sqlite:///{path}")
-    Base.metadata.create_all(made)
+class App(NamedTuple):
+    """An app with a table of orders, and where it is."""
+
+    engine: sqlalchemy.Engine
+    store: Store
+    django_settings: dict[str, Any]
+
+
+def in_sqlite(path: Path) -> App:
+    engine = sqlalchemy.create_engine(f"sqlite:///{path}")
+    django_settings = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(path)}
+    return App(engine, SQLiteStore(path, shared=True), django_settings)
+
+
+def in_postgres(place: Place) -> App:
+    given = conninfo_to_dict(place.dsn)
+    options = f"{given.pop('options', '')} -c search_path={place.name}"
+    user, name = given.pop("user"), given.pop("dbname")
+    url = sqlalchemy.URL.create("postgresql+psycopg", username=user, database=name, query=given)
+    engine = sqlalchemy.create_engine(url, connect_args={"options": options})
+    django_settings = {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": name,
+        "USER": user,
+        "HOST": given["host"],
+        "PORT": given["port"],
+        "OPTIONS": {"options": options},
+    }
+    return App(engine, open_store(place.location), django_settings)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def app(request: pytest.FixtureRequest, path: Path) -> Iterator[App]:
+    """An app whose jobs are kept in its own database."""
+    is_sqlite = request.param == "sqlite"
+    made = in_sqlite(path) if is_sqlite else in_postgres(request.getfixturevalue("new_place")("postgres"))
+    if is_sqlite:
+        Base.metadata.create_all(made.engine)
+    made.store.migrate()
+    Base.metadata.create_all(made.engine)
     yield made
-    made.dispose()
+    made.engine.dispose()
+    made.store.close_all()
 
 
 @pytest.fixture
-def shop(engine: sqlalchemy.Engine, path: Path) -> Iterator[Store]:
-    """A store in the database of an app that has orders."""
-    store = SQLiteStore(path, shared=True)
-    store.migrate()
-    yield store
-    store.close_all()
+def engine(app: App) -> sqlalchemy.Engine:
+    return app.engine
 
 
 @pytest.fixture
-def database(engine: sqlalchemy.Engine, shop: Store, path: Path) -> Iterator[Any]:
+def shop(app: App) -> Store:
+    return app.store
+
+
+sqlite_only = pytest.mark.parametrize("app", ["sqlite"], indirect=True)
+
+
+@pytest.fixture
+def database(app: App) -> Iterator[Any]:
     """What an app has in `django.db.connections`, under the name "shop"."""
     settings = {
         **dict.fromkeys(("USER", "PASSWORD", "HOST", "PORT"), ""),
-        "ENGINE": "django.db.backends.sqlite3",
-        "NAME": str(path),
         "OPTIONS": {},
         "TIME_ZONE": None,
         "CONN_MAX_AGE": 0,
@@ -79,8 +120,10 @@ def database(engine: sqlalchemy.Engine, shop: Store, path: Path) -> Iterator[Any
         "AUTOCOMMIT": True,
         "ATOMIC_REQUESTS": False,
         "TEST": {},
+        **app.django_settings,
     }
-    connections["shop"] = wrapper = DatabaseWrapper(settings, "shop")
+    kind = import_module(f"{settings['ENGINE']}.base").DatabaseWrapper
+    connections["shop"] = wrapper = kind(settings, "shop")
     yield wrapper
     wrapper.close()
     del connections["shop"]
@@ -93,10 +136,9 @@ def is_there(shop: Store, job: Job) -> bool:
         return False
 
 
-def orders(path: Path) -> int:
-    with closing(sqlite3.connect(path)) as connection:
-        found: tuple[int] = connection.execute("SELECT count(*) FROM orders").fetchone()
-        return found[0]
+def orders(app: App) -> int:
+    with app.engine.connect() as connection:
+        return connection.execute(sqlalchemy.select(sqlalchemy.func.count()).select_from(Order)).scalar_one()
 
 
 # ---------------------------------------------------------------- SQLAlchemy
@@ -105,7 +147,7 @@ def orders(path: Path) -> int:
 @pytest.mark.parametrize("has_order", [True, False])
 @pytest.mark.parametrize("is_committed", [True, False])
 def test_a_connection_that_commits_as_it_goes(
-    engine: sqlalchemy.Engine, shop: Store, path: Path, has_order: bool, is_committed: bool
+    engine: sqlalchemy.Engine, shop: Store, app: App, has_order: bool, is_committed: bool
 ) -> None:
     with engine.connect() as connection:
         if has_order:
@@ -115,26 +157,24 @@ def test_a_connection_that_commits_as_it_goes(
         if is_committed:
             connection.commit()
     assert is_there(shop, job) is is_committed
-    assert orders(path) == (has_order and is_committed)
+    assert orders(app) == (has_order and is_committed)
 
 
 @pytest.mark.parametrize("is_committed", [True, False])
-def test_a_block_of_a_connection(
-    engine: sqlalchemy.Engine, shop: Store, path: Path, is_committed: bool
-) -> None:
+def test_a_block_of_a_connection(engine: sqlalchemy.Engine, shop: Store, app: App, is_committed: bool) -> None:
     with engine.connect() as connection, connection.begin() as block:
         connection.execute(sqlalchemy.insert(Order))
         job = shop.enqueue(JOB, connection=connection)
         if not is_committed:
             block.rollback()
-    assert (is_there(shop, job), orders(path)) == (is_committed, is_committed)
+    assert (is_there(shop, job), orders(app)) == (is_committed, is_committed)
 
 
 @pytest.mark.parametrize("kind", [Session, scoped_session])
 @pytest.mark.parametrize("has_order", [True, False])
 @pytest.mark.parametrize("is_committed", [True, False])
 def test_a_session(
-    engine: sqlalchemy.Engine, shop: Store, path: Path, kind: type, has_order: bool, is_committed: bool
+    engine: sqlalchemy.Engine, shop: Store, app: App, kind: type, has_order: bool, is_committed: bool
 ) -> None:
     session = Session(engine) if kind is Session else scoped_session(sessionmaker(engine))
     if has_order:
@@ -143,7 +183,7 @@ def test_a_session(
     assert not is_there(shop, job)
     session.commit() if is_committed else session.rollback()
     assert is_there(shop, job) is is_committed
-    assert orders(path) == (has_order and is_committed)
+    assert orders(app) == (has_order and is_committed)
     session.close()
 
 
@@ -188,6 +228,7 @@ def test_a_connection_in_autocommit_keeps_the_job_at_once(engine: sqlalchemy.Eng
         assert is_there(shop, shop.enqueue(child, connection=connection))
 
 
+@sqlite_only
 def test_a_session_with_several_databases_is_told_to_name_one(
     engine: sqlalchemy.Engine, shop: Store, tmp_path: Path
 ) -> None:
@@ -224,6 +265,7 @@ def test_what_the_pool_has_lent(engine: sqlalchemy.Engine, shop: Store) -> None:
         assert driver_connection(raw) is driver_connection(raw.driver_connection) is raw.driver_connection
 
 
+@sqlite_only
 def test_a_database_of_sqlite_utils(shop: Store, engine: sqlalchemy.Engine, path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         job = shop.enqueue(JOB, connection=sqlite_utils.Database(connection))
@@ -241,7 +283,7 @@ def django_connection(request: pytest.FixtureRequest, database: Any) -> Any:
 
 
 @pytest.mark.parametrize("is_committed", [True, False])
-def test_an_atomic_block_of_django(django_connection: Any, shop: Store, path: Path, is_committed: bool) -> None:
+def test_an_atomic_block_of_django(django_connection: Any, shop: Store, app: App, is_committed: bool) -> None:
     with transaction.atomic(using="shop"):
         with django_connection.cursor() as cursor:
             cursor.execute("INSERT INTO orders DEFAULT VALUES")
@@ -249,7 +291,7 @@ def test_an_atomic_block_of_django(django_connection: Any, shop: Store, path: Pa
         assert not is_there(shop, job)
         if not is_committed:
             transaction.set_rollback(True, using="shop")
-    assert (is_there(shop, job), orders(path)) == (is_committed, is_committed)
+    assert (is_there(shop, job), orders(app)) == (is_committed, is_committed)
 
 
 def test_a_block_of_django_that_begins_with_the_job(django_connection: Any, shop: Store) -> None:
@@ -358,5 +400,5 @@ def test_the_first_version_of_sqlalchemy_is_refused(shop: Store) -> None:
 @pytest.mark.parametrize("given", [3, "jobs.db", object()])
 def test_anything_else_is_refused_by_the_store(given: Any, shop: Store) -> None:
     kind = type(given).__qualname__
-    with pytest.raises(UsageError, match=rf"connection= is a builtins\.{kind}; give a connection of "):
+    with pytest.raises(UsageError, match=rf"connection= is a builtins\.{kind}; give a (connection of|psycopg)"):
         shop.enqueue(JOB, connection=given)

@@ -132,13 +132,13 @@ def test_the_payload_of_an_entry_is_that_of_its_jobs(crons: CronStore, store: St
     assert store.enqueue(entry.spec.job).payload == store.get(job.id).payload
 
 
-@pytest.mark.kinds("file", "memory", "redis", "valkey")
+@pytest.mark.kinds("file", "memory")
 def test_a_payload_that_is_no_text_is_kept(crons: CronStore) -> None:
     (entry,) = crons.add(new_cron(job=msgspec.structs.replace(JOB, payload=b"\xff")))
     assert entry.spec.job.payload == b"\xff"
 
 
-@pytest.mark.kinds("postgres")
+@pytest.mark.kinds("postgres", "redis", "valkey")
 def test_a_payload_that_is_no_text_is_refused_where_json_is_text(crons: CronStore) -> None:
     with pytest.raises(UsageError, match="UTF-8"):
         crons.add(new_cron(job=msgspec.structs.replace(JOB, payload=b"\xff")))

@@ -7,13 +7,17 @@ from collections.abc import Callable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from mpdispatch.clock import SystemClock
+from mpdispatch.config import QueueConfig
+from mpdispatch.engine.explain import explain
 from mpdispatch.model import Job, JobState, NewJob
 from mpdispatch.policy.rate import Rate
 from mpdispatch.store import SQLiteStore
 from mpdispatch.store.contract import Store
 from tests.clock import FakeClock
+from tests.kinds import StoreKind
 
-from .conftest import Desk, completed
+from .conftest import TTL_US, Desk, completed, registration
 from .requests import RATE, request
 
 Enqueue = Callable[..., Job]
@@ -101,3 +105,17 @@ def test_behind_refused_jobs_of_the_only_queue_there_may_be_more(enqueue: Enqueu
     result = desk.commit(slots=2, claim=wanted)
     assert ([*result.claimed], sum(result.parked.values()), result.has_more) == ([], 2, True)
     assert [each.id for each in desk.commit(slots=2, claim=wanted).claimed] == [job.id]
+
+
+def test_explain_tells_by_the_stores_own_clock_when_the_next_may_start(store_kind: StoreKind) -> None:
+    store = store_kind.make()
+    supervisor = store.supervisor_store()
+    owner = supervisor.register(registration(queues=("rated",)), TTL_US)
+    jobs = [store.enqueue(NewJob(name="noop", payload=b"{}", queue="rated")) for _ in range(2)]
+    supervisor.commit(owner, [], claim=request("rated", bursts={"rated": 1}))
+    limits = [QueueConfig("rated", rate_limit=RATE)]
+    (reason,) = explain(store, jobs[1].id, now=SystemClock().now(), queue_configs=limits)[1]
+    assert reason.code == "rate_limit"
+    assert 0.9 / RATE < float(reason.text.split()[-2]) <= 1 / RATE, reason.text
+    supervisor.close()
+    store_kind.discard(store)

@@ -13,7 +13,7 @@ import os
 import random
 import threading
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
 from distributed import Client
@@ -28,6 +28,10 @@ _LOOK_S = 0.2
 _MOST_PAUSE_S = 10.0
 _END_S = 10.0
 """How long a dask worker that was killed may be listed by the scheduler."""
+_TOLD_BYTES = 4 << 20
+"""The scheduler keeps at most about so many bytes of what jobs have reported."""
+_LOST = "scheduler-connection-lost"
+"""Why dask cancels futures, if it does so for that; `Disconnected` follows."""
 _SOON_S, _AGAIN_S = 0.02, 30.0
 _ASK_S = 5.0
 """How long a dask worker may take to answer a call of its loop. It cannot while a handler holds the GIL."""
@@ -79,9 +83,12 @@ Notice: TypeAlias = Joined | Left | Answered | Reported | Revoked | Disconnected
 class Cluster:
     """One connection. `connect` first, `close` last."""
 
-    def __init__(self, pool: str, topic: str, log: logging.Logger) -> None:
-        """`topic`: of the events by which jobs report to us."""
-        self._pool, self._address, self._topic, self._log = pool, scheduler_of(pool), topic, log
+    def __init__(self, pool: str, log: logging.Logger) -> None:
+        self._pool, self._address, self._log = pool, scheduler_of(pool), log
+        self._topic = ""
+        """Of the events by which jobs report to us: the client's id, because dask drops those when the client is gone."""
+        self._told_bytes = 0
+        """Of such events, since the scheduler was last asked to drop them."""
         self._notices: deque[Notice] = deque()
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._reader, False)
@@ -156,17 +163,21 @@ class Cluster:
             os.close(self._writer)
 
     def _call(self, call: Coroutine[Any, Any, None]) -> None:
-        def begin() -> None:
-            task = self._loop.create_task(call)
-            self._calls.add(task)
-            task.add_done_callback(self._calls.discard)
-
         try:
-            self._loop.call_soon_threadsafe(begin)
+            self._loop.call_soon_threadsafe(self._begin, call)
         except RuntimeError:  # the thread has ended, which is a notice
             call.close()
 
     # -- in the thread ------------------------------------------------------------------------------------
+
+    def _begin(self, call: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(call)
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+
+    async def _forget(self, client: Any) -> None:
+        with contextlib.suppress(Exception):  # it keeps some more then
+            await client.run_on_scheduler(remote.forget, self._topic)
 
     def _main(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -215,7 +226,7 @@ class Cluster:
             self._address, asynchronous=True, timeout=_CONNECT_S, name="mpdispatch", set_as_default=False
         )
         try:
-            self._client = client
+            self._client, self._topic = client, client.id
             client.subscribe_topic(self._topic, self._reported)
             client.subscribe_topic("all", self._changed)
             for address in await client.nthreads():
@@ -234,7 +245,7 @@ class Cluster:
             for topic in (self._topic, "all"):
                 with contextlib.suppress(Exception):
                     client.unsubscribe_topic(topic)  # or it would be told of its own end, and dask complain
-            with contextlib.suppress(Exception, asyncio.TimeoutError):
+            with contextlib.suppress(Exception), _quiet():
                 await asyncio.wait_for(client.close(timeout=1), 2)
 
     def _note(self, notice: Notice) -> None:
@@ -243,8 +254,14 @@ class Cluster:
             os.write(self._writer, b"!")
 
     def _reported(self, event: tuple[float, Any]) -> None:
-        if isinstance(event[1], bytes):
-            self._note(Reported(event[1]))
+        frame = event[1]
+        if not isinstance(frame, bytes):
+            return  # dask tells there what the client does
+        self._note(Reported(frame))
+        self._told_bytes += len(frame)
+        if self._told_bytes > _TOLD_BYTES and self._client is not None:
+            self._told_bytes = 0
+            self._begin(self._forget(self._client))
 
     def _changed(self, event: tuple[float, Any]) -> None:
         match event[1]:
@@ -278,8 +295,11 @@ class Cluster:
                 function, *arguments, key=key, workers=[address], allow_other_workers=False, pure=False
             )
             self._note(Answered(number, bytes(await future)))
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - of any kind, as above
-            self._note(Answered(number, b"", _said(error)))
+        except asyncio.CancelledError:
+            pass  # its dask worker is gone, or the scheduler, or we are: another notice says so
+        except Exception as error:  # noqa: BLE001 - of any kind: dask raises what its workers raise
+            if getattr(error, "reason", "") != _LOST:
+                self._note(Answered(number, b"", _said(error)))
         finally:
             self._tasks.get(address, set()).discard(task)
 
@@ -321,6 +341,21 @@ class Cluster:
             await asyncio.sleep(_AGAIN_S)  # it may have become idle by then; if not, it refuses the next job
             if self._client is not None and address in await self._client.nthreads():
                 self._join(address)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Inside it, dask's client does not log that the scheduler is lost, which we have said."""
+    log = logging.getLogger("distributed.client")
+    log.addFilter(_nothing)
+    try:
+        yield
+    finally:
+        log.removeFilter(_nothing)
+
+
+def _nothing(record: logging.LogRecord) -> bool:
+    return False
 
 
 def _said(error: BaseException) -> str:

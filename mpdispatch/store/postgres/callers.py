@@ -38,7 +38,7 @@ class _Borrowed:
 
     def execute(self, sql: str, parameters: Any = (), /) -> Cursor:
         cursor = self._cursor()
-        cursor.execute(self._translate(sql), parameters or None)
+        cursor.execute(self._translate(sql), parameters)
         return cursor
 
     def executemany(self, sql: str, parameters: Iterable[Any], /) -> Cursor:

@@ -65,18 +65,93 @@ WHERE id IN (
 RETURNING id;
 
 -- name: complete
--- All plain completions of a commit, as arrays.
+-- All plain completions of a commit, as arrays. By the key: `+ 0` keeps the index of running jobs out.
 UPDATE mpdispatch_jobs AS j SET
     state = 'completed',
-    completed_at_us = done.at_us,
+    completed_at_us = d.at_us,
     owner = NULL,
-    started_at_us = done.started_at_us,
-    result = done.result,
-    worker_pid = done.worker_pid,
-    duration_us = done.duration_us,
-    cpu_us = done.cpu_us,
-    max_rss_bytes = done.max_rss_bytes
+    started_at_us = d.started_at_us,
+    result = d.result,
+    worker_pid = d.worker_pid,
+    duration_us = d.duration_us,
+    cpu_us = d.cpu_us,
+    max_rss_bytes = d.max_rss_bytes
 FROM unnest(
-    ?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[], ?::text[], ?::bigint[], ?::bigint[], ?::bigint[], ?::bigint[]
-) AS done (id, starts, at_us, started_at_us, result, worker_pid, duration_us, cpu_us, max_rss_bytes)
-WHERE j.id = done.id AND j.starts = done.starts AND j.owner = ?;
+    :ids::bigint[], :starts::bigint[], :at::bigint[], :started::bigint[], :results::text[], :pids::bigint[],
+    :durations::bigint[], :cpu::bigint[], :rss::bigint[]
+) AS d (id, starts, at_us, started_at_us, result, worker_pid, duration_us, cpu_us, max_rss_bytes)
+WHERE j.id = d.id AND j.starts = d.starts AND j.owner + 0 = :owner;
+
+-- name: commit
+-- The same, and with it: the flags of the query `probe`, the batches that have these members, and the next jobs of a queue
+-- if nothing is to be looked at before them. A row that another transaction holds is waited for.
+WITH done AS (
+    UPDATE mpdispatch_jobs AS j SET
+        state = 'completed',
+        completed_at_us = d.at_us,
+        owner = NULL,
+        started_at_us = d.started_at_us,
+        result = d.result,
+        worker_pid = d.worker_pid,
+        duration_us = d.duration_us,
+        cpu_us = d.cpu_us,
+        max_rss_bytes = d.max_rss_bytes
+    FROM unnest(
+        :ids::bigint[], :starts::bigint[], :at::bigint[], :started::bigint[], :results::text[], :pids::bigint[],
+        :durations::bigint[], :cpu::bigint[], :rss::bigint[]
+    ) AS d (id, starts, at_us, started_at_us, result, worker_pid, duration_us, cpu_us, max_rss_bytes)
+    WHERE j.id = d.id AND j.starts = d.starts AND j.owner + 0 = :owner
+    RETURNING j.batch_id, j.started_at_us
+),
+seen AS (
+    SELECT
+        EXISTS (SELECT 1 FROM mpdispatch_supervisors WHERE id = :owner) AS is_registered,
+        EXISTS (SELECT 1 FROM mpdispatch_jobs WHERE lane = 2) AS has_later,
+        EXISTS (SELECT 1 FROM mpdispatch_jobs WHERE lane = 3) AS has_parked,
+        EXISTS (SELECT 1 FROM mpdispatch_queues WHERE is_paused = 1) AS has_paused,
+        EXISTS (SELECT 1 FROM mpdispatch_batches WHERE ended_at_us IS NULL)
+        OR EXISTS (SELECT 1 FROM mpdispatch_dependents) AS has_followers,
+        EXISTS (SELECT 1 FROM mpdispatch_batches WHERE cancelling_before IS NOT NULL) AS has_cancelling,
+        EXISTS (SELECT 1 FROM mpdispatch_dependents) AS has_dependents
+),
+plain AS (
+    SELECT NOT (has_parked OR has_paused OR has_cancelling OR has_dependents) AND NOT (
+        has_later AND (
+            EXISTS (
+                SELECT 1 FROM mpdispatch_jobs
+                WHERE lane = 2 AND queue = :queue AND state = 'scheduled' AND run_at_us <= :now
+            )
+            OR EXISTS (
+                SELECT 1 FROM mpdispatch_jobs
+                WHERE lane = 2 AND queue = :queue AND state = 'retrying' AND run_at_us <= :now
+            )
+        )
+    ) AS is_open
+    FROM seen
+),
+counted AS (
+    UPDATE mpdispatch_batches AS b SET
+        completed = b.completed + m.count, started_at_us = least(b.started_at_us, m.first_us)
+    FROM (
+        SELECT batch_id, count(*) AS count, min(started_at_us) AS first_us
+        FROM done WHERE batch_id IS NOT NULL GROUP BY batch_id
+    ) AS m
+    WHERE b.id = m.batch_id
+    RETURNING json_build_array($judged) AS judged
+),
+taken AS (
+    UPDATE mpdispatch_jobs AS j SET
+        state = 'running', lane = NULL, owner = :owner, starts = starts + 1, attempt = attempt + 1,
+        started_at_us = :now, worker_pid = NULL, cpu_us = NULL, max_rss_bytes = NULL, progress = NULL
+    FROM (
+        SELECT id FROM mpdispatch_jobs
+        WHERE lane = 1 AND queue = :queue AND (SELECT is_open FROM plain)
+        ORDER BY priority DESC, run_at_us, id LIMIT :slots
+    ) AS due
+    WHERE j.id = due.id AND j.lane + 0 = 1
+    RETURNING j.id, starts, attempt, $claimed, convert_to(payload, 'UTF8') AS payload
+)
+SELECT
+    s.is_registered, s.has_later, s.has_parked, s.has_paused, s.has_followers, s.has_cancelling, s.has_dependents,
+    p.is_open, (SELECT count(*) FROM done), (SELECT json_agg(judged)::text FROM counted), t.*
+FROM seen AS s CROSS JOIN plain AS p LEFT JOIN taken AS t ON true;

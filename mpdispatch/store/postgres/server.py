@@ -14,7 +14,7 @@ from mpdispatch.store.postgres import migration
 from mpdispatch.store.postgres.clock import ServerClock
 from mpdispatch.store.postgres.options import Place
 from mpdispatch.store.postgres.patience import Patience
-from mpdispatch.store.postgres.session import ConnectionLost, Session
+from mpdispatch.store.postgres.session import PLANS, ConnectionLost, Session
 from mpdispatch.store.postgres.translate import is_lost, shown, translated
 from mpdispatch.store.postgres.wire import Connect, Wire, connect, prepared
 from mpdispatch.store.values import Durability
@@ -92,6 +92,7 @@ class Database:
                 self._migrate(wire)
                 wire.until_s = time.monotonic() + patience_s
                 server = self._look(wire)
+            self._choose_plans(wire)
         except BaseException:
             wire.close()
             raise
@@ -105,6 +106,19 @@ class Database:
             is_synced=self.durability == "full",
             follows_server="synchronous_commit" in self.place.dsn,
         )
+
+    def _choose_plans(self, wire: Wire) -> None:
+        """Have this connection plan for an index in each statement, once. Raises StoreError.
+
+        Statistics of a queue are always of another day. Where they said that many jobs were due or waited, PostgreSQL
+        reads the whole table to find that there is none. Behind a proxy each transaction says so itself.
+        """
+        if self.is_proxied:
+            return
+        try:
+            wire.exchange(f"SELECT {PLANS.format(is_local='false')}".encode())
+        except psycopg.Error as error:
+            raise self._lost_or(error) from error
 
     def _look(self, wire: Wire) -> migration.Server:
         try:

@@ -33,6 +33,15 @@ IDLE_S = 5
 """A transaction of ours that its client leaves alone for so long is ended by the server: it holds the lock, and its client
 is stopped or cut off. Ours take milliseconds between two statements."""
 _SYNC_ON, _SYNC_OFF = ";SET LOCAL synchronous_commit = on", ";SET LOCAL synchronous_commit = off"
+PLANS = ", ".join(
+    f"set_config('{name}', '{value}', {{is_local}})"
+    for name, value in {
+        **dict.fromkeys(("enable_seqscan", "enable_bitmapscan", "enable_hashjoin", "enable_mergejoin"), "off"),
+        "jit": "off",
+        "plan_cache_mode": "force_generic_plan",
+    }.items()
+)
+"""How our statements are planned: by their indexes, and once."""
 _FLUSH = (
     b"BEGIN READ WRITE" + _SYNC_ON.encode() + b";SELECT pg_logical_emit_message(true, 'mpdispatch', '');COMMIT"
 )
@@ -79,6 +88,7 @@ class Session:
         """Monotonic time at which it was given back."""
         self.is_kept = True
         """Whether it may be used again; if not, it is closed once it is given back."""
+        self._plans = f";SELECT {PLANS.format(is_local='true')}" if server.is_proxied else ""
         schema, (first, second) = options.quoted_schema, options.lock_key
         self._lock = f"SELECT pg_advisory_xact_lock({first}, {second})"
         self._table = f"{schema}.mpdispatch_writers"
@@ -162,7 +172,7 @@ class Session:
                     "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
                     f";SET LOCAL lock_timeout = {max(1, round(1000 * lock_s))}"
                     f";SET LOCAL idle_in_transaction_session_timeout = {1000 * IDLE_S}"
-                    f"{self._for_waiting if waits else self._for_going_on}"
+                    f"{self._for_waiting if waits else self._for_going_on}{self._plans}"
                     f";{self._lock};{self._claim_number(self._key, self._number)}"
                 ).encode()
             )

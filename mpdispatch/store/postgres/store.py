@@ -77,6 +77,13 @@ class PostgresStore(SQLStore):
         store._set_up(place, connect, None)
         return store
 
+    @classmethod
+    def of(cls, resource: Any) -> Self:
+        """The store in the database of an app's psycopg connection or pool, or SQLAlchemy engine. Raises UsageError."""
+        from mpdispatch.store.postgres.sources import source_of
+
+        return cls.at(*source_of(resource))
+
     def __repr__(self) -> str:
         return f"PostgresStore({self.display!r})"
 

@@ -6,13 +6,16 @@ and then told with that one's result (see `store.unsettled`).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
 
 from mpdispatch.clock import SECOND_US, Clock
+from mpdispatch.errors import StoreBusy
 from mpdispatch.model import ClaimRequest, NewSupervisor, Transition
+from mpdispatch.store.postgres import commit as plain
 from mpdispatch.store.postgres.server import Database
 from mpdispatch.store.postgres.session import CommitUnknown
 from mpdispatch.store.postgres.sessions import SUPERVISOR_PATIENCE_S, SupervisorSession
@@ -26,6 +29,7 @@ from mpdispatch.store.unsettled import Untold
 from mpdispatch.store.values import NO_REPORTS, CommitResult, Renewal, Reports
 
 _SHOWN_NUL = "\u2400"
+_CAREFUL_S = 1.0
 _LEAST_PATIENCE_S = 0.5
 _PARTS_OF_LEASE = 3
 """A server that is silent for this part of a lease is called on another connection, while the lease lasts."""
@@ -45,12 +49,15 @@ class PostgresSupervisorStore(SQLSupervisorStore):
         super().__init__(SupervisorSession(database), clock, wakes)
         self._untold = Untold(0)
         self._unknown: _Unknown | None = None
+        self._is_careful, self._careful_until_s = False, 0.0
 
     def _commit_in(
         self, connection: Connection, commit: Commit, *, one_by_one: bool
     ) -> tuple[CommitResult, bool]:
         if any("\0" in each.text for each in commit.reports.outputs):
             commit = commit._replace(reports=_without_nul(commit.reports))
+        if not (one_by_one or self._is_careful) and plain.is_plain(commit):
+            return plain.write(connection, commit, self._clock)
         return committing.write(connection, commit, self._clock, WAYS, one_by_one=one_by_one)
 
     # -- the lease ------------------------------------------------------------------------------
@@ -103,6 +110,18 @@ class PostgresSupervisorStore(SQLSupervisorStore):
             self._unknown = _Unknown(error, left)
             raise
         return untold.told(transitions, result) if untold else result
+
+    def _write_commit(self, commit: Commit, *, one_by_one: bool = False) -> CommitResult:
+        self._is_careful = time.monotonic() < self._careful_until_s
+        try:
+            return super()._write_commit(commit, one_by_one=one_by_one)
+        except plain.NotPlainError:
+            self._is_careful = True
+            return super()._write_commit(commit, one_by_one=one_by_one)
+        except StoreBusy:
+            # Another transaction may hold a row that is due: the other way leaves it out.
+            self._careful_until_s = time.monotonic() + _CAREFUL_S
+            raise
 
     def _settle(self) -> None:
         """Learn what came of the last commit, if its answer was lost. Raises StoreError: nobody says so yet."""

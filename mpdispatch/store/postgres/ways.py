@@ -17,9 +17,9 @@ from mpdispatch.store.sql.queries import QUERIES
 from mpdispatch.store.sql.rows import new_job_row, stored_json
 from mpdispatch.store.sql.ways import Ways
 
-_WIDTH = 9
-"""Values of a plain completion."""
-_RESULT = 4
+_COLUMNS = ("ids", "starts", "at", "started", "results", "pids", "durations", "cpu", "rss")
+"""The values of a plain completion."""
+_WIDTH, _RESULT = len(_COLUMNS), _COLUMNS.index("results")
 _FINISH = QUERIES["finish"]
 
 
@@ -41,14 +41,23 @@ def texts(values: Iterable[str]) -> str:
 # ---------------------------------------------------------------- outcomes
 
 
+def arrays_of(values: Sequence[Any]) -> dict[str, str]:
+    """The values of plain completions as arrays, by column."""
+    columns = (values[at::_WIDTH] for at in range(_WIDTH))
+    arrays = (texts(each) if at == _RESULT else _numbers(each) for at, each in enumerate(columns))
+    return dict(zip(_COLUMNS, arrays, strict=True))
+
+
 def record(connection: Connection, owner: int, transitions: Sequence[Transition]) -> None:
     """Write all transitions, or raise SomeRejectedError with the transaction half written."""
     values, count, others = split(transitions)
-    if count:
-        columns = [values[at::_WIDTH] for at in range(_WIDTH)]
-        arrays = [texts(each) if at == _RESULT else _numbers(each) for at, each in enumerate(columns)]
-        if connection.execute(OWN["complete"], (*arrays, owner)).rowcount != count:
-            raise SomeRejectedError
+    if count and connection.execute(OWN["complete"], {**arrays_of(values), "owner": owner}).rowcount != count:
+        raise SomeRejectedError
+    record_others(connection, owner, others)
+
+
+def record_others(connection: Connection, owner: int, others: Sequence[Transition]) -> None:
+    """Write those that are no plain completions, or raise SomeRejectedError."""
     if others:
         touched = connection.executemany(_FINISH, [row_of(owner, each) for each in others]).rowcount
         if touched != len(others):

@@ -17,6 +17,7 @@ from psycopg import pq
 from psycopg.adapt import AdaptersMap, Dumper
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.errors import error_from_result
+from psycopg.rows import tuple_row
 from psycopg.types.numeric import FloatLoader, Int8Dumper, IntLoader
 from psycopg.types.string import TextLoader
 from psycopg.waiting import Ready, Wait
@@ -27,7 +28,7 @@ T = TypeVar("T")
 Raw = psycopg.Connection[Any]
 Connect = Callable[[], Raw]
 
-_DEFAULTS: dict[str, str | int] = {
+DEFAULTS: dict[str, str | int] = {
     "client_encoding": "UTF8",
     "fallback_application_name": "mpdispatch",
     # A peer that is gone without a word is noticed within half a minute. Sockets of this machine ignore these.
@@ -116,6 +117,9 @@ class Wire:
         for result in results:
             if result.status == pq.ExecStatus.FATAL_ERROR:
                 raise error_from_result(result)
+        if not results:  # libpq has found the connection closed
+            self.close()
+            raise psycopg.OperationalError("the connection was lost")
         return results
 
     def send(self, statements: bytes) -> None:
@@ -226,16 +230,20 @@ def connect(dsn: str, *, patience_s: float) -> Wire:
         raise UsageError(
             "the URL of the store has parameters that PostgreSQL's library does not know"
         ) from None
-    defaults = {name: value for name, value in _DEFAULTS.items() if name not in given}
+    defaults = {name: value for name, value in DEFAULTS.items() if name not in given}
     # Whole seconds, and 2 at least: libpq's rule. With several hosts, for each.
     defaults.setdefault("connect_timeout", given.get("connect_timeout") or max(2, round(patience_s)))
-    return prepared(psycopg.connect(dsn, autocommit=True, **defaults))  # type: ignore[arg-type]
+    raw = psycopg.connect(dsn, autocommit=True, **defaults)  # type: ignore[arg-type]
+    # As one of a pool: who drops a store without closing it is not warned of each connection, which is closed then.
+    raw._pool = None
+    return prepared(raw)
 
 
 def prepared(raw: Raw) -> Wire:
     """A fresh connection of whoever made it, set up for our statements."""
     if not raw.autocommit:
         raw.autocommit = True
+    raw.row_factory = tuple_row
     adapt(raw.adapters)
     return Wire(raw)
 

@@ -328,7 +328,7 @@ class RedisStore:
 
     def queue_state(self, queue: str) -> QueueState:
         said = self._link.read("queue_state", queue=queue).said
-        return QueueState(said["paused"], said["running"], said["bucket"] or None)
+        return QueueState(said["paused"], said["running"], said["bucket"] or None, said["now"])
 
     def examine(self) -> list[Finding]:
         from mpdispatch.store.redis import health

@@ -198,7 +198,7 @@ def claim(
         _charge(connection, request, facts, rows)
     failpoint("claim.before_commit")
     if any(row[PAYLOAD] is None for row in rows):
-        rows = [row if row[PAYLOAD] is not None else _with_large(connection, row) for row in rows]
+        rows = [row if row[PAYLOAD] is not None else with_large(connection, row) for row in rows]
     return Claim(list(starmap(ClaimedJob, rows)), reasons, ended, has_more or ended.has_due, held)
 
 
@@ -231,7 +231,8 @@ def take(connection: Connection, owner: int, rows: list[Row], now: Instant) -> l
     return rows
 
 
-def _with_large(connection: Connection, row: Row) -> Row:
+def with_large(connection: Connection, row: Row) -> Row:
+    """The row of a claimed job with its payload, which stands apart."""
     found = connection.execute(QUERIES["payload"], (row[ID],)).fetchone()
     # A missing payload was deleted by hand. An empty one cannot be decoded: the job fails in the worker.
     payload = b"" if found is None or found[0] is None else found[0]

@@ -9,6 +9,7 @@ from mpdispatch.clock import Clock, Instant
 from mpdispatch.failpoints import failpoint
 from mpdispatch.model import ClaimRequest, Transition
 from mpdispatch.store.sql import cancels, claim, finish, follow_ups, outputs
+from mpdispatch.store.sql.claim import Presence
 from mpdispatch.store.sql.connection import Connection
 from mpdispatch.store.sql.follow_ups import Followed
 from mpdispatch.store.sql.ways import Ways
@@ -41,22 +42,37 @@ def write(
 
     Raises LeaseLostError; SomeRejectedError unless `one_by_one`.
     """
-    owner, request = commit.owner, commit.request
+    owner = commit.owner
     if commit.reports.progress:
         finish.record_progress(connection, owner, commit.reports.progress)
     if commit.reports.outputs:
         outputs.record(connection, owner, commit.reports.outputs)
     recorded, rejected = commit.transitions, list[tuple[int, int]]()
-    cancelled = _cancelled_instead(connection, commit)
+    cancelled = cancelled_instead(connection, commit)
     if commit.transitions and one_by_one:
         recorded, rejected = finish.record_one_by_one(connection, owner, commit.transitions)
     elif commit.transitions:
         ways.record(connection, owner, commit.transitions)
     # After recording, since recorded jobs may be due later; if this owner is gone, this rolls back.
     seen = claim.probe(connection, owner)
-    followed = _follow_up(connection, recorded, cancelled, clock) if seen.has_followers else Followed()
+    followed = follow_up(connection, recorded, cancelled, clock) if seen.has_followers else Followed()
     if seen.has_cancelling:
         followed.add(follow_ups.cancel_some(connection, clock.now())[0])
+    return claim_after(connection, commit, clock, seen, followed, rejected, cancelled, ways)
+
+
+def claim_after(
+    connection: Connection,
+    commit: Commit,
+    clock: Clock,
+    seen: Presence,
+    followed: Followed,
+    rejected: Sequence[tuple[int, int]],
+    cancelled: Sequence[tuple[int, int]],
+    ways: Ways,
+) -> tuple[CommitResult, bool]:
+    """The second half of `write`: stage and claim, after the outcomes and what followed."""
+    owner, request = commit.owner, commit.request
     if request is None:
         result = CommitResult(
             claimed=(),
@@ -92,18 +108,19 @@ def write(
     return result, followed.has_due
 
 
-def _follow_up(
+def follow_up(
     connection: Connection,
     recorded: Sequence[Transition],
     cancelled: Sequence[tuple[int, int]],
     clock: Clock,
 ) -> Followed:
+    """What the end of these jobs does to others."""
     ended = [each.job_id for each in recorded if each.state.is_terminal]
     ended += [job_id for job_id, _ in cancelled]
     return follow_ups.run(connection, ended, clock.now()) if ended else Followed()
 
 
-def _cancelled_instead(connection: Connection, commit: Commit) -> list[tuple[int, int]]:
+def cancelled_instead(connection: Connection, commit: Commit) -> list[tuple[int, int]]:
     """The jobs that `finish` will cancel instead of running them again, because of a cancel request."""
     again = {(each.job_id, each.starts) for each in commit.again}
     return [each for each in cancels.requests(connection, commit.owner)[0] if each in again] if again else []

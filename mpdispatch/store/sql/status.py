@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
+from mpdispatch.clock import Instant
 from mpdispatch.ids import boot_id
 from mpdispatch.store.sql.connection import Connection
 from mpdispatch.store.sql.mending import texts
@@ -29,10 +30,10 @@ def ahead(connection: Connection, job_id: int) -> int:
     return int(connection.execute(QUERIES["ahead"], values).fetchone()[0])
 
 
-def queue_state(connection: Connection, queue: str) -> QueueState:
+def queue_state(connection: Connection, queue: str, now: Instant) -> QueueState:
     values = {"queue": queue, "boot_id": boot_id()}
     is_paused, running, bucket = connection.execute(QUERIES["queue_state"], values).fetchone()
-    return QueueState(bool(is_paused), running, bucket)
+    return QueueState(bool(is_paused), running, bucket, now.boot_us)
 
 
 def counted(rows: Iterable[tuple[str | bytes | None, int]]) -> dict[str, int]:

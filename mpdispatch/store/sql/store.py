@@ -270,7 +270,7 @@ class SQLStore(ABC):
         return self._sessions.read(lambda c: status.ahead(c, job_id))
 
     def queue_state(self, queue: str) -> QueueState:
-        return self._sessions.read(lambda c: status.queue_state(c, queue))
+        return self._sessions.read(lambda c: status.queue_state(c, queue, self._clock.now()))
 
     # -- what a backend does in its own way -------------------------------------------------------
 

@@ -117,7 +117,7 @@ def test_a_supervisors_commit_counts_once(
     owned = {job_id for job_id, _ in supervision.store.renew(supervision.owner, HOUR_US).owned}
     assert owned == (set() if how == "drop reply" else set(made))  # and not what the caller does not know of
     result = supervision.commit()
-    assert result.rejected == []
+    assert not result.rejected
     assert [(job.id, job.starts) for job in result.claimed] == [(more, 1)]
     supervision.commit()
     assert [direct.get(each).state for each in (*made, more)] == [JobState.COMPLETED] * 4

@@ -183,7 +183,7 @@ end
 function calls.queue_state(args)
   return {
     paused = queues.is_paused(args.queue), running = queues.size('running', args.queue),
-    bucket = queues.bucket(args.queue) or false,
+    bucket = queues.bucket(args.queue) or false, now = now.boot,
   }
 end
 
