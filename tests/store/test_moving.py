@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from mpdispatch.clock import SystemClock
 from mpdispatch.engine.moving import MoveProgress, abandon_move, move_store
 from mpdispatch.errors import StoreError, StoreMissing, StoreMoved, StoreTooOld, UsageError
 from mpdispatch.failpoints import FailpointError, arm
@@ -116,6 +118,33 @@ def test_work_goes_on_in_the_new_store(pair: Pair, clock: FakeClock) -> None:
     reports = target.list_jobs(JobFilter(name="report"), limit=9, cursor=None).items
     assert [each.id for each in reports] == [batch.callbacks["on_success"].job_id]
     desk.close()
+
+
+def test_a_job_of_a_transaction_that_is_open_when_the_move_begins_arrives(pair: Pair) -> None:
+    """The move waits for an application that has enqueued and has not committed yet."""
+    source = pair.source_kind.again(pair.source, SystemClock())
+    connection = pair.source_kind.app_connection(pair.source)
+    if connection is None:
+        pytest.skip("an application cannot enqueue on a connection of its own")
+    connection.execute("BEGIN")
+    job = source.enqueue(new("late"), connection=connection)
+    begun, moved = threading.Event(), list[int]()
+
+    def move() -> None:
+        begun.set()
+        moved.append(move_store(pair.source, pair.target).tables["jobs"].rows)
+
+    mover = threading.Thread(target=move)
+    mover.start()
+    begun.wait()
+    mover.join(0.3)
+    assert mover.is_alive(), "it waits"
+    connection.execute("COMMIT")
+    mover.join(60)
+    assert moved
+    assert pair.target.get(job.id).name == "late"
+    connection.close()
+    source.close_all()
 
 
 def test_a_kept_store_goes_on_by_itself(pair: Pair) -> None:
