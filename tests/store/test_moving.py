@@ -29,8 +29,13 @@ from .conftest import TTL_US, Desk, completed, registration
 from .furnished import furnish, new
 from .requests import request
 
-CHOSEN = chosen_kinds()
-PAIRS = [(one, other) for one in CHOSEN for other in CHOSEN if "memory" not in (one, other) or one != other]
+
+def pairs() -> list[tuple[str, str]]:
+    """From a file and to one, and between two stores of a kind."""
+    kinds = chosen_kinds()
+    others = [kind for kind in kinds if kind != "file"]
+    between = [(kind, kind) for kind in kinds if kind != "memory"]
+    return [*between, *(("file", kind) for kind in others), *((kind, "file") for kind in others)]
 
 
 class Pair(NamedTuple):
@@ -42,7 +47,7 @@ class Pair(NamedTuple):
     target_kind: StoreKind
 
 
-@pytest.fixture(params=PAIRS, ids="-".join)
+@pytest.fixture(params=pairs(), ids="-".join)
 def pair(request: pytest.FixtureRequest, tmp_path: Path, clock: FakeClock) -> Iterator[Pair]:
     one, other = (
         kind_named(name, request, tmp_path / folder)
