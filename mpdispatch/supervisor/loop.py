@@ -17,7 +17,7 @@ import logging
 from collections.abc import Callable, Iterable
 
 from mpdispatch.clock import SECOND_US, Instant
-from mpdispatch.errors import LeaseLostError, StoreCorrupt, StoreError, StoreIOError, StoreVanished
+from mpdispatch.errors import LeaseLostError, StoreCorrupt, StoreError, StoreIOError, StoreMoved, StoreVanished
 from mpdispatch.pool.selector import Selected
 from mpdispatch.supervisor.duty import Duty
 from mpdispatch.supervisor.fencing import LeaseGivenUpError
@@ -185,7 +185,7 @@ class Supervisor:
             self._runtime.repeats.log(
                 "lost", logging.ERROR, "another supervisor took our jobs over", extra=facts
             )
-        except (StoreVanished, StoreCorrupt, StoreIOError) as error:
+        except (StoreVanished, StoreCorrupt, StoreIOError, StoreMoved) as error:
             self._runtime.log.error("the store cannot be used any more, so this supervisor ends: %s", error)
             self._ending.end(error.exit_code)
         except StoreError as error:
