@@ -33,6 +33,7 @@ _TOLD_BYTES = 4 << 20
 _LOST = "scheduler-connection-lost"
 """Why dask cancels futures, if it does so for that; `Disconnected` follows."""
 _SOON_S, _AGAIN_S = 0.02, 30.0
+_LAST_S = 1.0
 _ASK_S = 5.0
 """How long a dask worker may take to answer a call of its loop. It cannot while a handler holds the GIL."""
 
@@ -189,8 +190,8 @@ class Cluster:
             self._note(Disconnected(_said(error)))
         finally:
             self._is_connected.set()
-            with contextlib.suppress(Exception):  # what dask leaves behind ends with the loop
-                self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            with contextlib.suppress(Exception):  # what does not end by then ends with the loop
+                self._loop.run_until_complete(_ended(asyncio.all_tasks(self._loop)))
             self._loop.close()
 
     def _stop(self) -> None:
@@ -341,6 +342,13 @@ class Cluster:
             await asyncio.sleep(_AGAIN_S)  # it may have become idle by then; if not, it refuses the next job
             if self._client is not None and address in await self._client.nthreads():
                 self._join(address)
+
+
+async def _ended(tasks: set[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=_LAST_S)
 
 
 @contextlib.contextmanager
