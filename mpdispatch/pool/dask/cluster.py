@@ -160,8 +160,9 @@ class Cluster:
                 with contextlib.suppress(RuntimeError):  # its loop has just ended by itself
                     self._loop.call_soon_threadsafe(self._stop)
                 self._thread.join(wait_s)
-            os.close(self._reader)
-            os.close(self._writer)
+            if not self._thread.is_alive():  # else it may write yet, into whatever file has the number then
+                os.close(self._reader)
+                os.close(self._writer)
 
     def _call(self, call: Coroutine[Any, Any, None]) -> None:
         try:
