@@ -14,13 +14,14 @@ import random
 import threading
 from collections import deque
 from collections.abc import Coroutine, Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 from distributed import Client
 
 from mpdispatch.errors import PoolUnavailable
 from mpdispatch.policy.pools import scheduler_of
 from mpdispatch.pool.dask import remote
+from mpdispatch.pool.dask.notices import Answered, Disconnected, Joined, Left, Notice, Reported, Revoked
 
 _CONNECT_S = 10.0
 _LOOK_S = 0.2
@@ -36,49 +37,6 @@ _SOON_S, _AGAIN_S = 0.02, 30.0
 _LAST_S = 1.0
 _ASK_S = 5.0
 """How long a dask worker may take to answer a call of its loop. It cannot while a handler holds the GIL."""
-
-
-class Joined(NamedTuple):
-    """A dask worker has come."""
-
-    address: str
-
-
-class Left(NamedTuple):
-    """A dask worker is gone, or not heard of for so long that it counts as gone."""
-
-    address: str
-    why: str
-
-
-class Answered(NamedTuple):
-    """A task has ended. `fault`: why there is no answer."""
-
-    number: int
-    answer: bytes
-    fault: str = ""
-
-
-class Reported(NamedTuple):
-    """A message of a running job."""
-
-    frame: bytes
-
-
-class Revoked(NamedTuple):
-    """Whether a job that had not begun never will; False: it has begun, or nobody knows."""
-
-    number: int
-    is_certain: bool
-
-
-class Disconnected(NamedTuple):
-    """The scheduler is lost, and all that ran there with it, as far as we know."""
-
-    why: str
-
-
-Notice: TypeAlias = Joined | Left | Answered | Reported | Revoked | Disconnected
 
 
 class Cluster:
