@@ -184,8 +184,9 @@ class Host:
         _ip("link", "set", self._cable, "up")
 
     def power_off(self) -> None:
-        """End all that runs here at once. The host does not come back."""
+        """End all that runs here at once, and nobody is told. The host does not come back."""
         if self._unshare.poll() is None:
+            self.cut()
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.init, signal.SIGKILL)
             self._unshare.wait()
