@@ -190,6 +190,8 @@ class Host:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.init, signal.SIGKILL)
             self._unshare.wait()
+            # It goes with the host's namespace, some time later; its name is to be free now.
+            subprocess.run(["ip", "link", "delete", self._cable], capture_output=True, check=False)
         assert self._unshare.stdout is not None
         self._unshare.stdout.close()
         for each in self._started:
