@@ -104,9 +104,8 @@ class Service:
     def warm_up(self) -> None:
         """Return once every worker has run something, and no-ops are known to be short."""
         deadline = time.monotonic() + PATIENCE_S
-        workers = self._supervisors * self._workers
-        seen: set[int] = set()
-        while len(seen := seen | self.worker_pids()) < workers:
+        # Within one round: the first of a supervisor's workers may be replaced when the others are up.
+        while len(self.worker_pids()) < self._supervisors * self._workers:
             if time.monotonic() > deadline:
                 raise Stuck(f"the workers did not come up: {self.log_tail()}")
         if self._app == "app:engine":
