@@ -17,13 +17,13 @@ from mpdispatch import AppImportError, Config, Engine, JobState, PoolUnavailable
 from mpdispatch.clock import SystemClock
 from mpdispatch.model import Cause
 from mpdispatch.pool.dask import cluster as connection
-from mpdispatch.supervisor import Plan, SupervisorThread
+from mpdispatch.supervisor import Plan, SupervisorThread, run_foreground
 from mpdispatch.supervisor.runtime import Runtime
 from tests.conftest import Cli, Mp
 from tests.dask.app import engine as app
 from tests.dask.cluster import ROOT, Cluster, cluster
 from tests.dask.rig import DaskRig
-from tests.pool.probes import until
+from tests.pool.probes import lives, until
 from tests.pool.rig import app_reference
 from tests.supervisor.house import LOG
 
@@ -115,18 +115,16 @@ def test_jobs_run_on_the_cluster_and_enqueue_into_the_store_of_their_supervisor(
     assert [each.text for each in engine.dispatcher.store.outputs(spawning.id)] == ["spawning\n"]
 
 
-def test_the_cluster_may_be_the_apps_own_setting(
-    shared: Cluster, supervise: Supervise, engine: Engine, tmp_path: Path
-) -> None:
-    (tmp_path / "shop.py").write_text(
-        "import os\nfrom mpdispatch import Engine\n"
-        f"engine = Engine.open('mpdispatch.db', pool={shared.pool!r})\n"
-        "@engine.job\ndef add(a: int, b: int) -> int:\n    return os.getppid()\n"
+def test_the_cluster_may_be_the_apps_own_setting(engine: Engine, shared: Cluster, tmp_path: Path) -> None:
+    """It is known only when a worker process here has imported the app."""
+    job, store = engine.enqueue("wait", folder=str(tmp_path)), engine.dispatcher.store
+    (tmp_path / "gate").touch()
+    plan = Plan(
+        store=store, store_for_workers=store.location, config=Config(pool=shared.pool), catalog=engine.catalog
     )
-    job = engine.enqueue("add", a=1, b=2)
-    process = supervise("", "--drain", target="shop:engine")
-    assert ended(process, tmp_path) == 0
-    assert engine.get_job(job.id).result != process.pid
+    report = run_foreground(app_reference("tests.dask.app:engine"), lambda _: plan, log=LOG, drain=True)
+    assert (report.exit_code, report.completed) == (0, 1)
+    assert lives(engine.get_job(job.id).result)  # a worker process of ours would have ended
 
 
 @pytest.mark.parametrize("name", ["wait", "doze"])

@@ -184,11 +184,14 @@ class Host:
         _ip("link", "set", self._cable, "up")
 
     def power_off(self) -> None:
-        """End all that runs here at once. The host does not come back."""
+        """End all that runs here at once, and nobody is told. The host does not come back."""
         if self._unshare.poll() is None:
+            self.cut()
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.init, signal.SIGKILL)
             self._unshare.wait()
+            # It goes with the host's namespace, some time later; its name is to be free now.
+            subprocess.run(["ip", "link", "delete", self._cable], capture_output=True, check=False)
         assert self._unshare.stdout is not None
         self._unshare.stdout.close()
         for each in self._started:

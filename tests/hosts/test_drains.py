@@ -9,7 +9,7 @@ import time
 from urllib.parse import urlsplit
 
 from tests.hosts.lossy import Lossy
-from tests.hosts.yard import Yard
+from tests.hosts.yard import THRESHOLD_S, Yard
 from tests.servers.process import Server
 from tests.whole.harness import children, until
 
@@ -52,7 +52,7 @@ def some_more(yard: Yard, count: int = 10) -> None:
 def test_a_drain_outlives_whatever_is_killed(yard: Yard, server: AnyServer) -> None:
     running = server[1]
     east, west = yard.host("east"), yard.host("west")
-    first, second = (yard.supervising(each, stale_job_threshold=3) for each in (east, west))
+    first, second = yard.supervising(east), yard.supervising(west)
     enqueuer = Enqueuer(yard)
     some_more(yard)
     os.kill(until(lambda: children(first.pid), "workers")[-1], signal.SIGKILL)
@@ -60,13 +60,14 @@ def test_a_drain_outlives_whatever_is_killed(yard: Yard, server: AnyServer) -> N
     running.restart()
     some_more(yard)
     second.kill()
+    yard.supervise(west)
+    some_more(yard)
     running.stop()
-    time.sleep(0.5)
+    time.sleep(THRESHOLD_S + 0.5)  # all supervisors give their jobs up meanwhile
     running.cont()
-    yard.supervise(west, stale_job_threshold=3)
     some_more(yard)
     east.cut()
-    time.sleep(1)
+    time.sleep(THRESHOLD_S / 2)
     east.mend()
     some_more(yard)
     os.kill(until(lambda: children(first.pid), "workers")[-1], signal.SIGKILL)
@@ -87,7 +88,8 @@ def test_no_lost_reply_is_a_lost_or_a_second_job(yard: Yard, server: AnyServer) 
             yard.supervising(yard.host(name), stale_job_threshold=20)
         client = yard.app_at(yard.location).engine
         proxy.losses = 0.03
-        ids = [client.enqueue("nap", s=0.01).id for _ in range(100)]
+        ids = [client.enqueue("nap", s=0.01).id for _ in range(70)]
+        ids += [client.options(queue="single").enqueue("nap", s=0.005).id for _ in range(30)]
         yard.until(yard.is_drained, "all jobs end", within=60)
         client.store.close_all()
         assert proxy.lost > 5

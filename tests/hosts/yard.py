@@ -144,7 +144,7 @@ class Yard:
 
     def started(self, job_id: int, times: int = 1, within: float = 20.0) -> Run:
         """Its run of that number, once it has begun."""
-        return until(
+        return self.until(
             lambda: self.runs_of(job_id)[times - 1 : times], f"run {times} of job {job_id}", within=within
         )[0]
 

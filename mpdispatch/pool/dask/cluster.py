@@ -14,13 +14,14 @@ import random
 import threading
 from collections import deque
 from collections.abc import Coroutine, Iterator
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 from distributed import Client
 
 from mpdispatch.errors import PoolUnavailable
 from mpdispatch.policy.pools import scheduler_of
 from mpdispatch.pool.dask import remote
+from mpdispatch.pool.dask.notices import Answered, Disconnected, Joined, Left, Notice, Reported, Revoked
 
 _CONNECT_S = 10.0
 _LOOK_S = 0.2
@@ -33,51 +34,9 @@ _TOLD_BYTES = 4 << 20
 _LOST = "scheduler-connection-lost"
 """Why dask cancels futures, if it does so for that; `Disconnected` follows."""
 _SOON_S, _AGAIN_S = 0.02, 30.0
+_LAST_S = 1.0
 _ASK_S = 5.0
 """How long a dask worker may take to answer a call of its loop. It cannot while a handler holds the GIL."""
-
-
-class Joined(NamedTuple):
-    """A dask worker has come."""
-
-    address: str
-
-
-class Left(NamedTuple):
-    """A dask worker is gone, or not heard of for so long that it counts as gone."""
-
-    address: str
-    why: str
-
-
-class Answered(NamedTuple):
-    """A task has ended. `fault`: why there is no answer."""
-
-    number: int
-    answer: bytes
-    fault: str = ""
-
-
-class Reported(NamedTuple):
-    """A message of a running job."""
-
-    frame: bytes
-
-
-class Revoked(NamedTuple):
-    """Whether a job that had not begun never will; False: it has begun, or nobody knows."""
-
-    number: int
-    is_certain: bool
-
-
-class Disconnected(NamedTuple):
-    """The scheduler is lost, and all that ran there with it, as far as we know."""
-
-    why: str
-
-
-Notice: TypeAlias = Joined | Left | Answered | Reported | Revoked | Disconnected
 
 
 class Cluster:
@@ -159,8 +118,9 @@ class Cluster:
                 with contextlib.suppress(RuntimeError):  # its loop has just ended by itself
                     self._loop.call_soon_threadsafe(self._stop)
                 self._thread.join(wait_s)
-            os.close(self._reader)
-            os.close(self._writer)
+            if not self._thread.is_alive():  # else it may write yet, into whatever file has the number then
+                os.close(self._reader)
+                os.close(self._writer)
 
     def _call(self, call: Coroutine[Any, Any, None]) -> None:
         try:
@@ -189,8 +149,8 @@ class Cluster:
             self._note(Disconnected(_said(error)))
         finally:
             self._is_connected.set()
-            with contextlib.suppress(Exception):  # what dask leaves behind ends with the loop
-                self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            with contextlib.suppress(Exception):  # what does not end by then ends with the loop
+                self._loop.run_until_complete(_ended(asyncio.all_tasks(self._loop)))
             self._loop.close()
 
     def _stop(self) -> None:
@@ -341,6 +301,13 @@ class Cluster:
             await asyncio.sleep(_AGAIN_S)  # it may have become idle by then; if not, it refuses the next job
             if self._client is not None and address in await self._client.nthreads():
                 self._join(address)
+
+
+async def _ended(tasks: set[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=_LAST_S)
 
 
 @contextlib.contextmanager

@@ -19,16 +19,8 @@ from mpdispatch.model import Answer, Completed, Run
 from mpdispatch.pool import frames
 from mpdispatch.pool.assigned import Assignment, WorkerState
 from mpdispatch.pool.dask import messages
-from mpdispatch.pool.dask.cluster import (
-    Answered,
-    Cluster,
-    Disconnected,
-    Joined,
-    Left,
-    Notice,
-    Reported,
-    Revoked,
-)
+from mpdispatch.pool.dask.cluster import Cluster
+from mpdispatch.pool.dask.notices import Answered, Disconnected, Joined, Left, Notice, Reported, Revoked
 from mpdispatch.pool.dask.worker import LEFT, DaskWorker
 from mpdispatch.pool.events import BootFault, Enqueued, Event, Gone, Progressed, Ready, Returned, Settled
 from mpdispatch.pool.outcomes import from_exit, from_reply

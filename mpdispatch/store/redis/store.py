@@ -204,12 +204,8 @@ class RedisStore:
     def ended(self, job_ids: Collection[int]) -> dict[int, JobState | None]:
         found = dict[int, JobState | None]()
         for some in _portions(job_ids):
-            states = self._link.read("ended", ids=some).said["states"]
-            found |= {
-                job_id: JobState(state) if state else None
-                for job_id, state in zip(some, states, strict=True)
-                if not state or JobState(state).is_terminal
-            }
+            states = self._link.states_of(some)
+            found |= {each: state for each, state in states.items() if state is None or state.is_terminal}
         return found
 
     def attempts(self, job_id: int) -> list[Attempt]:
