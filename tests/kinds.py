@@ -23,9 +23,8 @@ from tests.servers.fixtures import Place, Schemas, empty
 
 __all__ = ["Ids", "StoreKind", "kinds_of_test", "sqlite_only", "store_kind"]
 
-DEFAULT = ("file", "memory")
-"""What is tested without MPDISPATCH_TEST_KINDS."""
 ALL = ("file", "memory", "postgres", "redis", "valkey")
+"""What is tested without MPDISPATCH_TEST_KINDS."""
 
 sqlite_only = pytest.mark.kinds("file", "memory")
 """A test that looks past the store's face, by SQL or at a limit within its modules."""
@@ -238,7 +237,7 @@ class ValkeyKind(RedisKind):
 
 
 def chosen_kinds() -> list[str]:
-    return os.environ.get("MPDISPATCH_TEST_KINDS", "").replace(",", " ").split() or list(DEFAULT)
+    return os.environ.get("MPDISPATCH_TEST_KINDS", "").replace(",", " ").split() or list(ALL)
 
 
 def kinds_of_test(metafunc: pytest.Metafunc) -> None:

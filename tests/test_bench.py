@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from tests.servers.binaries import Absent, postgres_folder, redis_binary, valkey_binary
+from tests.servers.fixtures import NewServer, absent
+
 ROOT = Path(__file__).resolve().parents[1]
 BENCHMARKS = ROOT / "scripts" / "benchmarks"
 
@@ -24,6 +27,7 @@ EXPECTED = {
         ("largest WAL", False, True),
         ("200 no-ops of a batch", True, True),
     ],
+    "supervisors": [("200 no-ops, 4 supervisors of 2 workers", True, False)],
     "map-results": [
         ("200 no-ops, results in order", True, True),
         ("200 no-ops, results as they come", True, True),
@@ -129,6 +133,40 @@ def test_each_mode_gives_its_figures_as_json(mode: str, tmp_path: Path) -> None:
     assert not (tmp_path / "stores").exists()
 
 
+# mode: as in EXPECTED, on a server
+EXPECTED_ON_SERVERS = {
+    "drain": [("200 no-ops", True, False), ("200 no-ops of a batch", True, True)],
+    "supervisors": [("200 no-ops, 4 supervisors of 2 workers", True, True)],
+}
+
+
+@pytest.mark.serial
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(
+    ("kind", "mode"), [("postgres", "drain"), ("redis", "drain"), ("valkey", "supervisors")]
+)
+def test_stores_are_measured_on_a_server_that_is_started_for_it(kind: str, mode: str, tmp_path: Path) -> None:
+    require(kind)
+    done = bench(tmp_path, "--store", kind, "--only", mode, "--json")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["errors"] == {}
+    said = {"postgres": "PostgreSQL", "redis": "Redis", "valkey": "Valkey"}[kind]
+    assert report["server"].startswith(said)
+    assert ("fsync=on" if kind == "postgres" else "appendfsync=always") in report["server"]
+    for expected, figure in zip(EXPECTED_ON_SERVERS[mode], report["figures"], strict=True):
+        check(figure, mode, *expected)
+
+
+def require(kind: str) -> None:
+    """Skip where there is no such server, as the fixtures do."""
+    look = {"postgres": postgres_folder, "redis": redis_binary, "valkey": valkey_binary}[kind]
+    try:
+        look()
+    except Absent as reason:
+        absent(str(reason))
+
+
 def check(figure: dict[str, Any], mode: str, name: str, has_reference: bool, has_target: bool) -> None:
     assert figure["mode"] == mode
     assert figure["name"].startswith(name)
@@ -145,6 +183,109 @@ def test_a_mode_that_does_not_exist_is_a_usage_error(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "no such mode: drian" in done.stderr
     assert not (tmp_path / "stores").exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (["--store", "mysql"], "a store is postgres, redis, valkey, postgresql://… or redis://…, not mysql"),
+        (["--store", "mysql://ann:secret@db/jobs"], "not mysql"),
+        (["--store", "redis", "cron", "drain"], "measured with --store sqlite only: cron"),
+        (["--peer", "taskiq"], "no peer on sqlite: taskiq; there are huey, apscheduler, celery, parallel"),
+        (["--store", "valkey", "--peer", "pgqueuer"], "no peer on valkey: pgqueuer; there are taskiq, rq"),
+    ],
+)
+def test_what_does_not_go_together_is_a_usage_error(asked: list[str], said: str, tmp_path: Path) -> None:
+    done = bench(tmp_path, *asked)
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "secret" not in done.stderr
+    assert not (tmp_path / "stores").exists()
+
+
+def test_a_server_that_is_in_use_is_left_alone(new_server: NewServer, tmp_path: Path) -> None:
+    import redis
+
+    server = new_server("redis", "127.0.0.1")
+    with redis.Redis.from_url(server.tcp_dsn) as client:
+        client.set("theirs", "kept")
+        done = bench(tmp_path, "--store", server.tcp_dsn, "drain")
+        assert done.returncode == 1
+        assert "the server is not empty" in done.stderr
+        assert client.get("theirs") == b"kept"
+
+
+PEER = """
+import os, subprocess, sys
+from pathlib import Path
+import stamps
+
+# A queue of files: a worker takes one by renaming it.
+FOLDER = Path(os.environ["BENCH_SERVER"])
+COMMANDS = [["python", "-c", "import made_up_app; made_up_app.consume()"]] * 2
+numbers = iter(range(10**9))
+
+def consume():
+    while True:
+        for path in sorted(FOLDER.glob("*.job")):
+            try:
+                mine = path.rename(path.with_suffix(f".{os.getpid()}"))
+            except FileNotFoundError:
+                continue
+            if "stamp" in mine.name:
+                stamps.stamp()
+            mine.unlink()
+
+def prepare():
+    FOLDER.mkdir()
+def enqueue(name):
+    (FOLDER / f"{next(numbers):09}-{name}.job").touch()
+def fill(count):
+    for _ in range(count):
+        enqueue("noop")
+def stamp():
+    enqueue("stamp")
+def left():
+    return len(list(FOLDER.iterdir()))
+"""
+
+
+@pytest.mark.parametrize(("mode", "count"), [("drain", 40), ("latency", 3)])
+def test_the_driver_of_peers_measures_any_queue(mode: str, count: int, tmp_path: Path) -> None:
+    # In a folder with the driver, as the apps of peers are.
+    for name in ("driver.py", "stamps.py"):
+        (tmp_path / name).write_text((BENCHMARKS / "server_peers" / name).read_text())
+    (tmp_path / "made_up_app.py").write_text(PEER)
+    command = [
+        sys.executable,
+        str(tmp_path / "driver.py"),
+        "made_up",
+        mode,
+        str(tmp_path / "queue"),
+        str(count),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    if mode == "drain":
+        assert 0 < found < 1e6
+        assert not list((tmp_path / "queue").iterdir())
+    else:
+        assert len(found) == count
+        assert all(0 < each < 60_000 for each in found)
+
+
+def test_the_driver_says_what_a_consumer_said_that_does_not_start(tmp_path: Path) -> None:
+    for name in ("driver.py", "stamps.py"):
+        (tmp_path / name).write_text((BENCHMARKS / "server_peers" / name).read_text())
+    (tmp_path / "made_up_app.py").write_text(
+        PEER.replace("def consume():", "def consume():\n    sys.exit('no luck')")
+    )
+    command = [sys.executable, str(tmp_path / "driver.py"), "made_up", "drain", str(tmp_path / "queue"), "4"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 1
+    assert "0 of 2 workers came up" in done.stderr
+    assert "no luck" in done.stderr
 
 
 def test_each_block_of_a_subject_lies_between_two_of_the_reference() -> None:

@@ -290,7 +290,11 @@ def test_long_files_are_named() -> None:
             warnings.warn(f"look for the second idea in {long}", stacklevel=1)
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.sql")), ids=lambda p: p.name)
+# Not PostgreSQL's, where BEGIN begins the body of a function.
+OF_SQLITE = [path for path in sorted(PACKAGE.rglob("*.sql")) if "postgres" not in path.parts]
+
+
+@pytest.mark.parametrize("path", OF_SQLITE, ids=lambda p: p.name)
 def test_sql_file_begins_no_deferred_transaction(path: Path) -> None:
     assert not begins_deferred(path.read_text())
 

@@ -34,7 +34,7 @@ def checkup(store: Store, config: Config, *, now: Instant) -> list[Finding]:
         *_moved(store),
         _clock(store, supervisors, now),
         *_limits(config),
-        *_pools(supervisors, config),
+        *_pools(store, supervisors, config),
         *_supervisors(supervisors),
         *_side_folder(store, supervisors),
         *_waiting(store, supervisors),
@@ -72,7 +72,7 @@ def _clock(store: Store, supervisors: list[SupervisorStatus], now: Instant) -> F
     return Finding(check="clock", level=Level.OK, message=f"{time_to_json(moment_of(now.wall_us))}")
 
 
-def _pools(supervisors: list[SupervisorStatus], config: Config) -> Iterator[Finding]:
+def _pools(store: Store, supervisors: list[SupervisorStatus], config: Config) -> Iterator[Finding]:
     """Says what a cluster does not promise that runs jobs here, or is to."""
     used = {each.pool for each in supervisors if each.is_alive} | {config.pool}
     for pool in sorted(filter(is_cluster, used)):
@@ -83,6 +83,14 @@ def _pools(supervisors: list[SupervisorStatus], config: Config) -> Iterator[Find
         )
         for text in NOT_PROMISED:
             yield Finding(check="pool", level=Level.NOTE, message=f"not promised by a cluster: {text}")
+        if store.file is not None:
+            yield Finding(
+                check="pool",
+                level=Level.NOTE,
+                message=f"the store is a file of this host: what handlers enqueue on another host of {pool} would go into"
+                " a file there",
+                remedy="have the dask workers on this host, or take a store of a server",
+            )
 
 
 def _limits(config: Config) -> Iterator[Finding]:

@@ -175,6 +175,8 @@ class _Move:
         self._refuse_in_use(self._target, there)
         self._refuse_filled(there)
         outgoing = here.outgoing
+        if here.incoming is not None and not here.incoming.is_done:
+            raise StoreMoved(self._source.display, here.incoming.detail)
         if outgoing is None:
             self._refuse_in_use(self._source, here)
             outgoing = self._freeze()

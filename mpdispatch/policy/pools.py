@@ -22,6 +22,7 @@ NOT_PROMISED = (
     "an end with the supervisor: if this or the dask scheduler dies, a handler gets JobCancelled, and one that does not"
     " end may go on while its job runs again",
     "a clean process: what a handler started or changed there stays",
+    "new code: a dask worker keeps the app as it has imported it; restart the cluster after a deployment",
     "exact resources: cpu_s and max_rss_bytes are those of the dask worker with all that runs there",
     "safety from those who reach the scheduler: they may run any code, so keep it to yourselves, or use dask+tls://",
 )

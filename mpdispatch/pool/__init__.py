@@ -1,5 +1,7 @@
 """The worker processes of one supervisor, and what travels to and from them.
 
+`protocol` has what the supervisor asks of any pool; `pool.ProcessPool`, drawn below, is that of this machine, and `dask`
+has that of a cluster.
 Runs in the supervisor, but for `worker`, `zygote` and `hook_process`, the mains of processes of their own, and `started`,
 which they share.
 Not here: which job goes to which worker (`supervisor.assign`), how a job is run (`execution`), and the shared memory

@@ -26,6 +26,7 @@ from mpdispatch.pool.process import (
     wait_for_ends,
 )
 from mpdispatch.pool.protocol import Worker
+from mpdispatch.pool.records import Records
 from mpdispatch.pool.selector import Selected, Selector
 from mpdispatch.pool.spawner import Spawner
 
@@ -45,11 +46,9 @@ class ProcessPool:
         self._boot = frames.encode(boot)
         self._selector = selector
         self._clock = clock
-        self._journal: Journal | None = None
-        self._attach: Callable[[int], frames.Attach] | None = None
+        self._records = Records()
         self.spawner = spawner
         self._boot_errors: dict[int, frames.BootFailed] = {}
-        self._dead_with_unwritten: list[WorkerProcess] = []
         self._given_up: list[WorkerProcess] = []
         """Killed, forgotten, and not seen to have ended."""
         self.workers: list[WorkerProcess] = []
@@ -64,9 +63,9 @@ class ProcessPool:
 
     def open(self, journal: Journal, attach: Callable[[int], frames.Attach]) -> None:
         """Call this when the store is open: workers get records and may get jobs. `attach` makes the frame of a record."""
-        self._journal, self._attach = journal, attach
+        self._records.open(journal, attach)
         for worker in self.workers:
-            self._attach_worker(worker)
+            self._records.give(worker)
 
     def use(self, start_method: str) -> None:
         """Start workers in this way from now on, see `Config.start_method`."""
@@ -105,24 +104,13 @@ class ProcessPool:
         if worker.launched.pidfd is not None:
             self._selector.register(worker.launched.pidfd, Touch(worker, True), urgent=True)
         worker.send(self._boot)
-        self._attach_worker(worker)
+        self._records.give(worker)
         return worker
-
-    def _attach_worker(self, worker: WorkerProcess) -> None:
-        """Give the worker a record, if it has none and one is free; otherwise a later call does."""
-        if self._journal is None or self._attach is None or worker.record is not None:
-            return
-        record = self._journal.take_record()
-        if record is not None:
-            worker.attach(record)
-            attach = self._attach(record.index)
-            worker.leaves_children = not attach.kills_children
-            worker.send(frames.encode(attach))
 
     @property
     def no_room(self) -> OSError | None:
         """The error of the last attempt to get a record, if the disk was full."""
-        return None if self._journal is None else self._journal.no_room
+        return self._records.no_room
 
     def replace_workers_of_old_journal(self) -> None:
         """After the start journal was made again: let workers that write into the old file end after their jobs.
@@ -130,8 +118,7 @@ class ProcessPool:
         A worker that runs nothing and has opened neither file yet would open the new one. It is killed.
         """
         for worker in self.workers:
-            record = worker.record
-            if self._journal is None or record is None or self._journal.is_of_this_file(record):
+            if (record := worker.record) is None or not self._records.is_outdated(worker):
                 continue
             if worker.state is WorkerState.READY and (worker.assigned or record.is_signed()):
                 worker.retire()
@@ -319,26 +306,18 @@ class ProcessPool:
             self._selector.unregister(worker.launched.pidfd)
         worker.close()
         self.workers.remove(worker)
-        if worker.record is not None:
-            self._dead_with_unwritten.append(worker)
+        if self._records.keep_of(worker):
             self.free_records()
 
     def free_records(self) -> None:
         """Free the records of dead workers whose last outcomes are on disk, for workers that wait for one."""
-        if self._journal is None or not (self._dead_with_unwritten or self._journal.no_room):
-            return
-        for worker in list(self._dead_with_unwritten):
-            if worker.unwritten == 0 and worker.record is not None:
-                self._dead_with_unwritten.remove(worker)
-                self._journal.give_back(worker.record)
-        self._journal.no_room = None  # the next attempt finds out
-        for worker in self.workers:
-            self._attach_worker(worker)
+        if self._records.free():
+            for worker in self.workers:
+                self._records.give(worker)
 
     def detach(self) -> None:
         """The start journal is closed: no worker may use a record of it any more. After `give_up_all`."""
-        self._journal = self._attach = None
-        self._dead_with_unwritten.clear()
+        self._records.detach()
 
     # -- ending ---------------------------------------------------------------------------------------
 

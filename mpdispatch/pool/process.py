@@ -23,7 +23,7 @@ from mpdispatch.model import ClaimedJob
 from mpdispatch.pool.assigned import AssignedJobs, Assignment, WorkerState
 from mpdispatch.pool.channel import ChannelBroken
 from mpdispatch.pool.exec import ExitStatus, Launched
-from mpdispatch.pool.frames import FromWorker, Stop, encode
+from mpdispatch.pool.frames import Attach, FromWorker, Stop, encode
 from mpdispatch.pool.job_channel import JobSender
 from mpdispatch.pool.job_frames import JobToSend
 from mpdispatch.pool.replies import ReplyReader
@@ -160,6 +160,11 @@ class WorkerProcess(AssignedJobs):
     def attach(self, record: WorkerRecord) -> None:
         """Set its record of the start journal. An Attach frame tells the worker."""
         self.record, self.replies.reply_ring = record, record.reply_ring()
+
+    def send_attach(self, frame: Attach) -> None:
+        """Tell the worker of its record, and how to behave."""
+        self.leaves_children = not frame.kills_children
+        self.send(encode(frame))
 
     def messages(self, *, in_channel: bool) -> list[FromWorker]:
         """All its unread messages, in order; without `in_channel` only those that can be read without a system call.

@@ -114,6 +114,13 @@ class Store(Protocol):
         """
         ...
 
+    def script(self) -> str:
+        """What makes the store, as text: SQL, or functions of a server; and in comments how other programs enqueue.
+
+        Opens nothing.
+        """
+        ...
+
     def check(self, *, create: bool = False) -> None:
         """Open the store and check that it is usable, or raise a StoreError. `create=True` migrates first."""
         ...

@@ -58,12 +58,7 @@ def _store_class(product: Product) -> Any:
     problem = _problem_of(product.drivers)
     if problem:
         raise UsageError(f"a {product.name} store {problem}: pip install 'mpdispatch[{product.extra}]'")
-    try:
-        return getattr(import_module(product.module), product.store)
-    except (ModuleNotFoundError, AttributeError) as error:
-        if product.module not in str(error):
-            raise
-        raise UsageError(f"this version of mpdispatch has no {product.name} store") from None
+    return getattr(import_module(product.module), product.store)
 
 
 def _problem_of(drivers: Sequence[str]) -> str:

@@ -51,7 +51,7 @@ class Heartbeat:
         self._store, self._clock, self._repeats = store, runtime.clock, runtime.repeats
         self._threshold_us = round(config.stale_job_threshold * SECOND_US)
         self._every_us = renew_every_us(round(config.heartbeat_interval * SECOND_US), self._threshold_us)
-        slots = min(config.slots, runtime.pool.capacity)
+        slots = max(1, min(config.slots, runtime.pool.capacity))  # a cluster may have no worker yet
         self._who = this_process(tuple(config.queues), slots, app_with_pool(app, config.pool))
         self.owner = 0
         self.token = ""

@@ -17,7 +17,7 @@ import logging
 from collections.abc import Callable, Iterable
 
 from mpdispatch.clock import SECOND_US, Instant
-from mpdispatch.errors import LeaseLostError, StoreCorrupt, StoreError, StoreIOError, StoreVanished
+from mpdispatch.errors import LeaseLostError, StoreCorrupt, StoreError, StoreIOError, StoreMoved, StoreVanished
 from mpdispatch.pool.selector import Selected
 from mpdispatch.supervisor.duty import Duty
 from mpdispatch.supervisor.fencing import LeaseGivenUpError
@@ -118,19 +118,21 @@ class Supervisor:
     def _go_on(self, is_done: Callable[[], bool]) -> None:
         """Run the duties without the store while a store call runs on its thread, until `is_done`.
 
-        Raises LeaseGivenUpError, once it is: the answer took so long that our lease may be another's.
+        Raises LeaseGivenUpError, once it is: a server's answer took so long that our lease may be another's.
         """
         fencing, has_given_up = self._wiring.fencing, False
+        # A disk that is slow answers at last, and peers on this machine see that we live.
+        may_be_cut_off = self._wiring.store.is_remote
         while not is_done():
             # Wake for urgent events only: replies cannot be written yet, and waking for each halved the drain rate.
             wait_s = self._wait_s(with_store=False)
-            if not has_given_up:
+            if may_be_cut_off and not has_given_up:
                 wait_s = min(wait_s, fencing.wait_s(self._clock.now().boot_us))
             self.hear(self._runtime.selector.select(wait_s, urgent_s=wait_s))
             now = self._clock.now()
             self._wiring.stopping.run(now)
             self._run_due(self._wiring.other_duties, now)
-            if not has_given_up and fencing.is_unanswered(now.boot_us):
+            if may_be_cut_off and not has_given_up and fencing.is_unanswered(now.boot_us):
                 fencing.give_up()
                 has_given_up = True
         if has_given_up:
@@ -183,7 +185,7 @@ class Supervisor:
             self._runtime.repeats.log(
                 "lost", logging.ERROR, "another supervisor took our jobs over", extra=facts
             )
-        except (StoreVanished, StoreCorrupt, StoreIOError) as error:
+        except (StoreVanished, StoreCorrupt, StoreIOError, StoreMoved) as error:
             self._runtime.log.error("the store cannot be used any more, so this supervisor ends: %s", error)
             self._ending.end(error.exit_code)
         except StoreError as error:

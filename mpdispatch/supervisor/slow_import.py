@@ -42,10 +42,12 @@ class SlowImports:
             worker.kill()
         elif ran_us >= _LATE_US and not worker.is_late:
             worker.is_late = True
+            # Of a worker of a cluster no pid is known yet.
+            hint = f" `kill -USR2 {worker.pid}` has it print where it is;" if worker.pid else ""
             self._log.warning(
                 "a worker has been importing the app for %d s and runs nothing until that is done;"
-                " `kill -USR2 %d` has it print where it is; at %g s (boot_timeout) it is killed",
+                "%s at %g s (boot_timeout) it is killed",
                 _LATE_US // SECOND_US,
-                worker.pid,
+                hint,
                 self._timeout_s,
             )

@@ -9,7 +9,8 @@ from pathlib import Path
 from sizes import WORKERS
 from work import burn, nap, noop, same, stamp
 
-from mpdispatch import Dispatcher, Engine, SQLiteStore, backoff, current_job, job
+from mpdispatch import Dispatcher, Engine, backoff, current_job, job
+from mpdispatch.store.open import open_store
 
 
 def add(a: int, b: int = 2) -> None:
@@ -36,8 +37,8 @@ def hold(seconds: float, pid_file: str) -> int:
 
 
 def engine_on(store: str | Path) -> Engine:
-    """An engine with all handlers of the benchmarks, `WORKERS` workers and every default."""
-    engine = Engine.build(Dispatcher(store=SQLiteStore(store), concurrency=WORKERS))
+    """An engine with all handlers of the benchmarks, `WORKERS` workers and every default. `store`: a location."""
+    engine = Engine.build(Dispatcher(store=open_store(store), concurrency=WORKERS))
     for handler in (noop, same, stamp, nap, burn, add, hold, mark):
         engine.register(handler)
     return engine

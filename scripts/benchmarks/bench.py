@@ -21,13 +21,17 @@ import map_results
 import mapping
 import retention
 import start
+import supervisors
 from peers import KNOWN, SCHEDULERS, parallel, scheduler
 from report import Figure, Report, facts, header
 from run import Run
+from server_peers import server_peer
+from servers import Server
 from sizes import SIZES
 
 MODES: Mapping[str, Callable[[Run], Iterator[Figure]]] = {
     "drain": drain.measure,
+    "supervisors": supervisors.measure,
     "map-results": map_results.measure,
     "enqueue": enqueue.measure,
     "latency": latency.measure,
@@ -44,18 +48,31 @@ MODES: Mapping[str, Callable[[Run], Iterator[Figure]]] = {
 
 
 def run(
-    wanted: Sequence[str], peers: Sequence[str], size: str, folder: Path, *, command: str, is_json: bool
+    wanted: Sequence[str],
+    peers: Sequence[str],
+    size: str,
+    folder: Path,
+    *,
+    server: Server | None,
+    command: str,
+    is_json: bool,
 ) -> int:
-    """Measure these modes; 1 if one of them could not be. A target that is missed is a finding, no failure."""
+    """Measure these modes; 1 if one of them could not be. A target that is missed is a finding, no failure.
+
+    `server`: where stores and peers are; None: in files of the folder.
+    """
     names = dict.fromkeys(peers)
-    found = Run(
-        folder,
-        SIZES[size],
-        [KNOWN[name](folder) for name in names if name in KNOWN and set(wanted) - {"cron", "map"}],
-        [scheduler(name, folder) for name in names if name in SCHEDULERS and "cron" in wanted],
-        parallel() if "parallel" in names else None,
-    )
-    report = Report(facts(command, size, folder, found.peers))
+    if server is None:
+        found = Run(
+            folder,
+            SIZES[size],
+            [KNOWN[name](folder) for name in names if name in KNOWN and set(wanted) - {"cron", "map"}],
+            [scheduler(name, folder) for name in names if name in SCHEDULERS and "cron" in wanted],
+            parallel=parallel() if "parallel" in names else None,
+        )
+    else:
+        found = Run(folder, SIZES[size], [server_peer(name, folder, server) for name in names], server=server)
+    report = Report(facts(command, size, folder, found.peers, server))
     say = sys.stderr if is_json else sys.stdout
     print(header(report.facts), file=say, flush=True)
     for mode in wanted:

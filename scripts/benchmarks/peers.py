@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
+
+from sizes import Size
 
 HERE = Path(__file__).resolve().parent
 
@@ -22,6 +25,9 @@ class Paths(Protocol):
 class Peer:
     """A queue that can be measured, in each of its `settings` (→ how many times faster we mean to drain)."""
 
+    latency_limit: float | None = None
+    """How many times as long as with it an idle supervisor may take to a job's first line."""
+
     def __init__(
         self, name: str, python: Path, version: str, settings: Mapping[str, float], notes: str
     ) -> None:
@@ -31,6 +37,10 @@ class Peer:
     def describe(self) -> str:
         """Which one it is, and how it is set up."""
         return f"{self.name} {self._version}: {self._notes}"
+
+    def jobs_of(self, size: Size) -> int:
+        """How many it drains in a block."""
+        return size.peer_jobs
 
     def drain_rate(self, paths: Paths, setting: str, jobs: int) -> Callable[[], float]:
         """Measures jobs per second, workers up before the clock starts."""
@@ -46,11 +56,20 @@ class Peer:
     def _drive(self, paths: Paths, mode: str, setting: str, count: int) -> Any:
         store = paths.path(self.name) / "peer.db"
         driver = HERE / f"{self.name}_driver.py"
-        command = [str(self._python), str(driver), mode, str(store), setting, str(count)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
-        if done.returncode:
-            raise RuntimeError(f"{self.name} {mode} failed: {done.stderr[-2000:]}")
-        return json.loads(done.stdout)
+        return self._output(driver, mode, str(store), setting, str(count))
+
+    def _output(self, driver: Path, mode: str, *arguments: str) -> Any:
+        """The value that a driver prints. It is asked to end, and to end its consumers, if this process is."""
+        command = [str(self._python), str(driver), mode, *arguments]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            try:
+                printed, told = process.communicate(timeout=300)
+            finally:
+                if process.poll() is None:
+                    process.terminate()
+        if process.returncode:
+            raise RuntimeError(f"{self.name} {mode} failed: {told[-2000:]}")
+        return json.loads(printed)
 
 
 class Scheduler(NamedTuple):
@@ -62,13 +81,13 @@ class Scheduler(NamedTuple):
     script = HERE / "cron_peers.py"
 
 
-def _environment(folder: Path, package: str, *more: str) -> tuple[Path, str]:
+def environment(folder: Path, package: str, *more: str) -> tuple[Path, str]:
     """The Python of a new virtual environment with these packages, and the version of the first that got there."""
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
     python = folder / "bin" / "python"
     quiet = ["--quiet", "--disable-pip-version-check"]
     subprocess.run([python, "-m", "pip", "install", *quiet, package, *more], check=True)
-    name = package.partition("<")[0]
+    name = re.split(r"[<\[]", package)[0]
     asked = f"import importlib.metadata as m; print(m.version({name!r}))"
     found = subprocess.run([python, "-c", asked], check=True, capture_output=True, text=True)
     return python, found.stdout.strip()
@@ -76,7 +95,7 @@ def _environment(folder: Path, package: str, *more: str) -> tuple[Path, str]:
 
 def huey(folder: Path) -> Peer:
     """Huey on SQLite, two worker processes."""
-    python, version = _environment(folder / "huey-env", "huey")
+    python, version = environment(folder / "huey-env", "huey")
     notes = (
         "SqliteHuey in WAL mode, fsync=True (FULL) and fsync=False (OFF), consumer -k process -w 2 -n; tasks are "
         "deleted when taken, so lost with their worker, and a None is not stored; drain polls with -d 0.001 -m 0.01, "
@@ -87,7 +106,7 @@ def huey(folder: Path) -> Peer:
 
 def scheduler(name: str, folder: Path) -> Scheduler:
     """One of `SCHEDULERS`, in an environment of its own."""
-    return Scheduler(name, *_environment(folder / f"{name}-cron-env", *SCHEDULERS[name]))
+    return Scheduler(name, *environment(folder / f"{name}-cron-env", *SCHEDULERS[name]))
 
 
 def parallel() -> str:

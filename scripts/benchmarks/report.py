@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from blocks import Blocks, median
 from peers import Peer
+from servers import Server
 from sizes import WORKERS
 
 from mpdispatch import Config
@@ -115,7 +116,9 @@ class Report:
         return {**self.facts, "figures": [each.as_json() for each in self.figures], "errors": self.errors}
 
 
-def facts(command: str, size: str, folder: Path, peers: Sequence[Peer]) -> dict[str, Any]:
+def facts(
+    command: str, size: str, folder: Path, peers: Sequence[Peer], server: Server | None = None
+) -> dict[str, Any]:
     """Date, versions, machine and settings of this run."""
     config = Config(concurrency=WORKERS)
     return {
@@ -140,6 +143,7 @@ def facts(command: str, size: str, folder: Path, peers: Sequence[Peer]) -> dict[
             "max_prefetch": config.max_prefetch,
             "poll_interval": config.poll_interval,
         },
+        "server": server and server.describe(),
         "peers": [peer.describe() for peer in peers],
     }
 
@@ -152,6 +156,7 @@ def header(found: dict[str, Any]) -> str:
             ", ".join(f"{name} {number}" for name, number in found["versions"].items()),
             f"{machine['cpus']} × {machine['cpu']}, {machine['kernel']}, {machine['filesystem']}",
             ", ".join(f"{name}={value}" for name, value in settings.items()),
+            *filter(None, [found["server"]]),
             *found["peers"],
         ]
     )

@@ -41,7 +41,7 @@ def until(
 
 
 class Service:
-    """A store in `folder`, an engine on it in this process, and (within `with`) a supervisor of it in another.
+    """A store, an engine on it in this process, and (within `with`) a supervisor of it in another.
 
     Enqueues of this process are thus enqueues "from another process".
     """
@@ -51,14 +51,19 @@ class Service:
         folder: Path,
         name: str,
         *,
+        store: str | None = None,
         workers: int = WORKERS,
+        supervisors: int = 1,
         app: str = "app:engine",
         queues: Sequence[str] = (QUEUE,),
         start_method: str = "forkserver",
     ) -> None:
+        """`store`: where, if not in a file of the folder. `supervisors`: so many, with so many `workers` each."""
         self.folder, self.path = folder, folder / f"{name}.db"
-        self.engine: Engine = engine_on(self.path)
-        self._workers, self._app, self._queues = workers, app, queues
+        self._store = store or str(self.path)
+        self.engine: Engine = engine_on(self._store)
+        self._workers, self._supervisors = workers, supervisors
+        self._app, self._queues = app, queues
         self._start_method = start_method
         self._log = folder / f"{name}.log"
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -73,7 +78,7 @@ class Service:
         paths = [str(HERE), environment.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
         environment["MPDISPATCH_START_METHOD"] = self._start_method
-        command = ["-m", "mpdispatch", "--store", str(self.path), "supervise", self._app]
+        command = ["-m", "mpdispatch", "--store", self._store, "supervise", self._app]
         with self._log.open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, *command, "-c", str(self._workers), "-q", ",".join(self._queues)],
@@ -87,8 +92,9 @@ class Service:
         return process
 
     def __enter__(self) -> Self:
-        self.spawn()
         try:
+            for _ in range(self._supervisors):
+                self.spawn()
             self.warm_up()
         except BaseException:
             self.__exit__()
@@ -98,7 +104,8 @@ class Service:
     def warm_up(self) -> None:
         """Return once every worker has run something, and no-ops are known to be short."""
         deadline = time.monotonic() + PATIENCE_S
-        while len(self.worker_pids()) < self._workers:
+        # Within one round: the first of a supervisor's workers may be replaced when the others are up.
+        while len(self.worker_pids()) < self._supervisors * self._workers:
             if time.monotonic() > deadline:
                 raise Stuck(f"the workers did not come up: {self.log_tail()}")
         if self._app == "app:engine":
@@ -107,8 +114,9 @@ class Service:
 
     def worker_pids(self) -> set[int]:
         """Of those that take part in a few naps begun now."""
-        naps = list(self.engine.enqueue_many("nap", [{"seconds": 0.05}] * 2 * self._workers))
-        jobs = [self.engine.wait(job_id, timeout=PATIENCE_S) for job_id in naps]
+        naps = 2 * self._supervisors * self._workers
+        ids = list(self.engine.enqueue_many("nap", [{"seconds": 0.05}] * naps))
+        jobs = [self.engine.wait(job_id, timeout=PATIENCE_S) for job_id in ids]
         return {job.worker_pid for job in jobs if job.worker_pid is not None}
 
     @property

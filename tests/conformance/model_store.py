@@ -21,6 +21,7 @@ class ModelStore(Model):
     file = None
     said_durability: Durability | None = None
     file_care = NoFileCare()
+    transfer = None
 
     def __init__(self, clock: Clock) -> None:
         super().__init__(clock)
@@ -35,6 +36,9 @@ class ModelStore(Model):
         return 1, 1
 
     def check(self, *, create: bool = False) -> None: ...
+
+    def script(self) -> str:
+        raise UsageError("it is made of nothing but Python")
 
     def close(self) -> None:
         if self.wake_ups is not None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.dask.cluster import Cluster, cluster
 from tests.dask.rig import DaskRig
+from tests.supervisor.conftest import Build
+from tests.supervisor.house import House, ShiftedClock
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +28,27 @@ def rig(shared: Cluster, tmp_path: Path) -> Iterator[DaskRig]:
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture
+def clock() -> ShiftedClock:
+    return ShiftedClock()
+
+
+@pytest.fixture
+def build(shared: Cluster, tmp_path: Path, clock: ShiftedClock) -> Iterator[Build]:
+    """As for the supervisor's own tests, but its jobs run on the cluster."""
+    made: list[House] = []
+
+    def build(**options: Any) -> House:
+        made.append(House(tmp_path, **{"clock": clock, "pool": shared.pool, **options}))
+        return made[-1]
+
+    yield build
+    for house in made:
+        house.close()
+
+
+@pytest.fixture
+def house(build: Build) -> House:
+    return build()

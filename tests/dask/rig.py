@@ -16,9 +16,10 @@ from tests.pool.rig import Rig
 class DaskRig(Rig):
     """As a rig of worker processes; each worker is one of the cluster."""
 
-    def __init__(self, folder: Path, place: str, *, target: str = "tests.pool.app:engine") -> None:
-        self.place = place
-        super().__init__(folder, target=target)
+    def __init__(self, folder: Path, place: str, *, workers: int = 2) -> None:
+        """`workers`: how many the cluster has."""
+        self.place, self._count = place, workers
+        super().__init__(folder)
 
     def make_pool(self, boot: Boot) -> Pool:
         return open_cluster_pool(
@@ -32,7 +33,7 @@ class DaskRig(Rig):
 
     def open(self) -> None:
         super().open()
-        self.count_workers(2)
+        self.count_workers(self._count)
 
     def count_workers(self, count: int) -> None:
         """Wait until the cluster has so many workers."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,8 +20,9 @@ from mpdispatch.pool.dask import messages, remote
 from mpdispatch.pool.events import Gone, Progressed, Returned, Settled
 from mpdispatch.pool.job_frames import encode_jobs
 from mpdispatch.pool.process import CONTROL_CANCEL, CONTROL_TIMEOUT
-from tests.dask.cluster import THREADS, Cluster
+from tests.dask.cluster import THREADS, Cluster, cluster
 from tests.dask.rig import DaskRig
+from tests.pool.app import wait_for
 from tests.pool.probes import lives, pid_in, until
 from tests.pool.rig import Rig
 
@@ -180,13 +180,14 @@ def test_a_job_that_waits_in_dask_is_taken_back_and_never_begins(rig: DaskRig, t
 
 
 @contextmanager
-def occupied(rig: DaskRig, worker: Any, shared: Cluster, seconds: float) -> Iterator[None]:
+def occupied(worker: Any, shared: Cluster, gate: Path) -> Iterator[None]:
     """Inside it, tasks of somebody else fill the threads of this dask worker."""
+    pinned: dict[str, Any] = {"workers": [worker.address], "pure": False}
     with distributed.Client(shared.address, set_as_default=False) as client:
-        fillers = [
-            client.submit(time.sleep, seconds, workers=[worker.address], pure=False) for _ in range(THREADS)
-        ]
+        fillers = [client.submit(wait_for, str(gate), **pinned) for _ in range(THREADS)]
+        until(lambda: len(client.processing()[worker.address]) == THREADS, what="a full worker")
         yield
+        gate.touch()
         for each in fillers:
             each.result(20)
 
@@ -195,7 +196,7 @@ def test_a_job_that_waits_for_a_thread_is_taken_back_and_never_begins(
     rig: DaskRig, shared: Cluster, tmp_path: Path
 ) -> None:
     worker = rig.ready()
-    with occupied(rig, worker, shared, 1.0):
+    with occupied(worker, shared, tmp_path / "gate"):
         job = rig.give(worker, "whoami", path=tmp_path / "signed")
         rig.pool.kill([worker])
         assert rig.wait_for(Returned).jobs == [job]
@@ -226,6 +227,38 @@ def test_no_start_begins_twice_and_none_in_another_process(
     assert answers[0] != messages.NOT_BEGUN
     assert answers[1] == messages.NOT_BEGUN
     assert len(signed.read_text().split()) == 1
+
+
+def test_a_retired_worker_ends_after_its_job_and_the_cluster_gets_another(rig: DaskRig, tmp_path: Path) -> None:
+    """As after `max_jobs_per_worker`, or a job that ran out of memory."""
+    worker = rig.ready()
+    pid, gate = worker.pid, tmp_path / "gate"
+    job = rig.give(worker, "hold", started=tmp_path / "started", gate=gate)
+    worker.retire()
+    begun(rig, worker)
+    assert lives(pid)
+    gate.touch()
+    assert isinstance(rig.settled(job).outcome, Completed)
+    rig.wait_for(Gone)
+    until(lambda: not lives(pid), what="the end of the dask worker")
+    rig.count_workers(2)
+
+
+def test_a_job_that_nobody_can_end_is_decided_as_if_it_had_ended(tmp_path: Path) -> None:
+    """A dask worker without a nanny: its process cannot be killed from here, and nothing waits for it."""
+    with cluster(tmp_path, 1, "--no-nanny") as own:
+        rig = DaskRig(tmp_path, own.pool, workers=1)
+        try:
+            rig.open()
+            worker = rig.ready()
+            job = rig.give(worker, "sleep", seconds=600)
+            stop(worker, begun(rig, worker), StopReason.TIMEOUT)
+            rig.pool.kill([worker])
+            assert type(rig.settled(job).outcome) is TimedOut
+            assert lives(worker.pid)
+            assert rig.pool.capacity == 0  # it gets no other job
+        finally:
+            rig.close()
 
 
 def test_what_is_given_up_is_ended(rig: DaskRig, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -22,7 +21,6 @@ import valkey
 from mpdispatch import ConfigError, open_store
 from mpdispatch.extension import DispatchExtension
 from mpdispatch.store.contract import Store
-from mpdispatch.store.servers import POSTGRES, REDIS, Product
 from tests.conftest import Cli
 from tests.servers.fixtures import AnyServer, Place
 
@@ -30,17 +28,9 @@ NewPlace = Callable[[str], Place]
 _numbers = count(1)
 
 
-def needs(product: Product) -> None:
-    if importlib.util.find_spec(product.module) is None or not hasattr(
-        importlib.import_module(product.module), product.store
-    ):
-        pytest.skip(f"there is no {product.store} yet")
-
-
 @pytest.fixture
 def database(postgres_server: AnyServer) -> Iterator[str]:
     """The DSN of a new, empty database."""
-    needs(POSTGRES)
     name = f"app{os.getpid()}_{next(_numbers)}"
     with closing(psycopg.connect(postgres_server.dsn, autocommit=True)) as connection:
         before = connection.info.dbname
@@ -52,7 +42,6 @@ def database(postgres_server: AnyServer) -> Iterator[str]:
 @pytest.fixture(params=["redis", "valkey"])
 def keyspace(request: pytest.FixtureRequest) -> Iterator[str]:
     """The URL of an empty database of a Redis and a Valkey."""
-    needs(REDIS)
     server: AnyServer = request.getfixturevalue(f"{request.param}_server")
     dsn = server.dsn.replace("db=0", "db=9")
     with redis.Redis.from_url(dsn) as client:
@@ -140,7 +129,6 @@ def test_a_database_is_no_key_value_store(database: str, keyspace: str) -> None:
 def test_a_location_is_taken_from_the_file_the_environment_and_the_command_line(
     kind: str, new_place: NewPlace, folder: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    needs(POSTGRES if kind == "postgres" else REDIS)
     location = new_place(kind).location
     again = open_store(location)
     (folder / "app.yaml").write_text(f"dispatch: {json.dumps({'store': location})}")

@@ -95,7 +95,7 @@ def new_server() -> Iterator[NewServer]:
     servers: list[Server] = []
 
     def start(kind: str, address: str = "", **settings: str) -> Server:
-        servers.append(start_server(kind, address, **settings))
+        servers.append(start_server(kind, address, root=DISK, **settings))
         return servers[-1]
 
     yield start

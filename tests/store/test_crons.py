@@ -34,7 +34,6 @@ from mpdispatch.store.contract import Store
 from mpdispatch.store.crons import CronStore
 from mpdispatch.store.filters import PruneFilter
 from tests.clock import FakeClock
-from tests.kinds import sqlite_only
 
 from .conftest import Desk, Woken, completed, failed
 
@@ -133,7 +132,7 @@ def test_the_payload_of_an_entry_is_that_of_its_jobs(crons: CronStore, store: St
     assert store.enqueue(entry.spec.job).payload == store.get(job.id).payload
 
 
-@sqlite_only
+@pytest.mark.kinds("file", "memory")
 def test_a_payload_that_is_no_text_is_kept(crons: CronStore) -> None:
     (entry,) = crons.add(new_cron(job=msgspec.structs.replace(JOB, payload=b"\xff")))
     assert entry.spec.job.payload == b"\xff"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from mpdispatch.clock import SystemClock
 from mpdispatch.engine.moving import MoveProgress, abandon_move, move_store
 from mpdispatch.errors import StoreError, StoreMissing, StoreMoved, StoreTooOld, UsageError
 from mpdispatch.failpoints import FailpointError, arm
@@ -27,8 +29,13 @@ from .conftest import TTL_US, Desk, completed, registration
 from .furnished import furnish, new
 from .requests import request
 
-CHOSEN = chosen_kinds()
-PAIRS = [(one, other) for one in CHOSEN for other in CHOSEN if "memory" not in (one, other) or one != other]
+
+def pairs() -> list[tuple[str, str]]:
+    """From a file and to one, and between two stores of a kind."""
+    kinds = chosen_kinds()
+    others = [kind for kind in kinds if kind != "file"]
+    between = [(kind, kind) for kind in kinds if kind != "memory"]
+    return [*between, *(("file", kind) for kind in others), *((kind, "file") for kind in others)]
 
 
 class Pair(NamedTuple):
@@ -40,8 +47,8 @@ class Pair(NamedTuple):
     target_kind: StoreKind
 
 
-@pytest.fixture(params=PAIRS, ids="-".join)
-def pair(request: pytest.FixtureRequest, tmp_path: Path, clock: FakeClock) -> Pair:
+@pytest.fixture(params=pairs(), ids="-".join)
+def pair(request: pytest.FixtureRequest, tmp_path: Path, clock: FakeClock) -> Iterator[Pair]:
     one, other = (
         kind_named(name, request, tmp_path / folder)
         for name, folder in zip(request.param, ("one", "other"), strict=True)
@@ -50,7 +57,9 @@ def pair(request: pytest.FixtureRequest, tmp_path: Path, clock: FakeClock) -> Pa
     if source.transfer is None or target.transfer is None:
         pytest.skip("this kind of store cannot be moved yet")
     furnish(source, clock)
-    return Pair(source, target, one, other)
+    yield Pair(source, target, one, other)
+    one.discard(source)
+    other.discard(target)
 
 
 def transfer_of(store: Store) -> Transfer:
@@ -114,6 +123,33 @@ def test_work_goes_on_in_the_new_store(pair: Pair, clock: FakeClock) -> None:
     reports = target.list_jobs(JobFilter(name="report"), limit=9, cursor=None).items
     assert [each.id for each in reports] == [batch.callbacks["on_success"].job_id]
     desk.close()
+
+
+def test_a_job_of_a_transaction_that_is_open_when_the_move_begins_arrives(pair: Pair) -> None:
+    """The move waits for an application that has enqueued and has not committed yet."""
+    source = pair.source_kind.again(pair.source, SystemClock())
+    connection = pair.source_kind.app_connection(pair.source)
+    if connection is None:
+        pytest.skip("an application cannot enqueue on a connection of its own")
+    connection.execute("BEGIN")
+    job = source.enqueue(new("late"), connection=connection)
+    begun, moved = threading.Event(), list[int]()
+
+    def move() -> None:
+        begun.set()
+        moved.append(move_store(pair.source, pair.target).tables["jobs"].rows)
+
+    mover = threading.Thread(target=move)
+    mover.start()
+    begun.wait()
+    mover.join(0.3)
+    assert mover.is_alive(), "it waits"
+    connection.execute("COMMIT")
+    mover.join(60)
+    assert moved
+    assert pair.target.get(job.id).name == "late"
+    connection.close()
+    source.close_all()
 
 
 def test_a_kept_store_goes_on_by_itself(pair: Pair) -> None:
@@ -217,6 +253,25 @@ def test_another_store_is_not_the_target_of_a_move_under_way(pair: Pair, tmp_pat
         move_store(pair.source, other)
 
 
+def test_a_store_that_is_being_filled_is_not_moved_on(pair: Pair, tmp_path: Path) -> None:
+    arm("move.after_commit:raise@4")
+    with pytest.raises(FailpointError):
+        move_store(pair.source, pair.target)
+    arm("")
+    third = SQLiteStore(tmp_path / "third.db")
+    with pytest.raises(StoreMoved, match="is being filled with what"):
+        move_store(pair.target, third)
+    with pytest.raises(StoreMissing):
+        third.check()
+    move_store(pair.source, pair.target)
+    moved = move_store(pair.target, third)
+    assert content(third) == content(pair.source)
+    assert not moved.is_resumed
+    with pytest.raises(StoreMoved, match=r"was moved to .*third"):
+        pair.target.enqueue(new())
+    third.close()
+
+
 # ---------------------------------------------------------------- compared
 
 
@@ -316,6 +371,7 @@ def test_one_store_is_not_moved_to_itself(pair: Pair, tmp_path: Path) -> None:
     again = pair.source_kind.again(pair.source)
     with pytest.raises(UsageError, match="are one store"):
         move_store(pair.source, again)
+    again.close_all()
     assert pair.source.enqueue(new()).id > 0
 
 
@@ -339,6 +395,7 @@ def test_another_name_of_the_store_is_found_out(pair: Pair) -> None:
         assert empty.enqueue(new()).id == 1
         alias.close()
     other.close()
+    pair.target_kind.discard(empty)
 
 
 def test_an_older_schema_is_not_moved(tmp_path: Path) -> None:

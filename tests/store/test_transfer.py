@@ -19,7 +19,7 @@ from mpdispatch.store.filters import DeadLetterFilter, JobFilter, PruneFilter
 from mpdispatch.store.tables import COUNTED, TABLES, Row, Table
 from mpdispatch.store.transfer import Copied, Incoming, Outgoing, Sum, Transfer
 from tests.clock import FakeClock
-from tests.kinds import sqlite_only
+from tests.kinds import StoreKind, sqlite_only
 
 from .conftest import TTL_US, Desk, registration
 from .furnished import furnish, new
@@ -153,13 +153,26 @@ def open_letter(store: Store) -> int:
     return store.dead_letters(DeadLetterFilter(), limit=1, cursor=None).items[0].job.id
 
 
-def test_an_app_cannot_enqueue_on_its_own_connection_either(file_store: SQLiteStore) -> None:
+def test_an_app_cannot_enqueue_on_its_own_connection_either(
+    transfer: Transfer, store: Store, store_kind: StoreKind
+) -> None:
+    connection = store_kind.app_connection(store)
+    if connection is None:
+        pytest.skip("an application cannot enqueue on a connection of its own")
+    transfer.freeze(OUTGOING)
+    with pytest.raises(StoreMoved, match="moved to it's there"):
+        store.enqueue(new(), connection=connection)
+    connection.close()
+
+
+@sqlite_only
+def test_another_program_is_told_why_it_cannot_write(file_store: SQLiteStore) -> None:
     file_store.transfer.freeze(OUTGOING)
-    with closing(sqlite3.connect(str(file_store.file))) as connection:
-        with pytest.raises(StoreMoved, match="moved to it's there"):
-            file_store.enqueue(new(), connection=connection)
-        with pytest.raises(sqlite3.Error, match="mpdispatch: this store is being moved to it's there"):
-            connection.execute("INSERT OR IGNORE INTO mpdispatch_queues (name, is_paused) VALUES ('other', 1)")
+    with (
+        closing(sqlite3.connect(str(file_store.file))) as connection,
+        pytest.raises(sqlite3.Error, match="mpdispatch: this store is being moved to it's there"),
+    ):
+        connection.execute("INSERT OR IGNORE INTO mpdispatch_queues (name, is_paused) VALUES ('other', 1)")
 
 
 def test_a_store_goes_on_once_it_is_unfrozen(transfer: Transfer, store: Store, desk: Desk) -> None:

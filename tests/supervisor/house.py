@@ -26,6 +26,7 @@ from mpdispatch.model import (
     NewJob,
     Transition,
 )
+from mpdispatch.policy.pools import PROCESSES
 from mpdispatch.pool.process import WorkerProcess
 from mpdispatch.store.sqlite import SQLiteStore
 from mpdispatch.store.sqlite.supervisor_store import SQLiteSupervisorStore
@@ -85,14 +86,15 @@ class House:
         store: Any = None,
         crons: tuple[DeclaredCrons, ...] | Callable[[], tuple[DeclaredCrons, ...]] = (),
         publisher: EventPublisher | None = None,
+        pool: str = PROCESSES,
     ) -> None:
-        """`store`: another one than that in SQLite; what is done behind its back needs a file."""
+        """`store`: another one than that in SQLite; what is done behind its back needs a file. `pool`: see `Config`."""
         self.folder = folder
         self.clock = clock or ShiftedClock()
         self.store = store or SQLiteStore(folder / "jobs.db", durability="process", clock=self.clock)
         self.store.migrate()
-        self.config = Config(**({"concurrency": 1, "poll_interval": 0.2} | (config or {})))
-        self.runtime = Runtime.assemble(app_reference(target), log=LOG, clock=self.clock)
+        self.config = Config(**({"concurrency": 1, "poll_interval": 0.2, "pool": pool} | (config or {})))
+        self.runtime = Runtime.assemble(app_reference(target), log=LOG, clock=self.clock, pool=pool)
         plan = Plan(
             store=self.store,
             config=self.config,

@@ -12,8 +12,10 @@ import pytest
 
 from mpdispatch.errors import StoreFull
 from mpdispatch.model import Cause, JobState
+from mpdispatch.store import SQLiteStore
 from mpdispatch.store.sqlite.file_care import SQLiteFileCare
 from mpdispatch.store.sqlite.supervisor_store import SQLiteSupervisorStore
+from mpdispatch.store.transfer import Outgoing
 from mpdispatch.store.values import CommitResult
 from tests.pool.probes import lives, no_descriptor_left, pid_in, until
 from tests.supervisor.conftest import Build
@@ -239,6 +241,22 @@ def test_a_store_that_vanished_ends_the_supervisor_with_74(house: House) -> None
     report = house.until(lambda: house.report)
     assert report.exit_code == 74
     assert house.workers == []
+
+
+def test_a_store_that_was_moved_meanwhile_ends_the_supervisor(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was stopped, and taken for dead: the move has deleted its registration."""
+    house.ready()
+    store = SQLiteStore(house.folder / "jobs.db")
+    owners = [each.id for each in store.supervisors()]
+    store.transfer.freeze(Outgoing(move="m", to="elsewhere.db", is_done=True), owners)
+    store.close()
+    house.clock.advance(house.config.heartbeat_interval)
+    report = house.until(lambda: house.report)
+    assert report.exit_code == 69
+    assert house.workers == []
+    assert "was moved to elsewhere.db; use that store" in caplog.text
 
 
 # ---------------------------------------------------------------- timeouts

@@ -12,7 +12,7 @@ HERE = Path(__file__).resolve().parent
 RECORDS = HERE / "records"
 
 engine = Engine.build(
-    Dispatcher(store=open_store(os.environ["STORE_OF_TASKS"])),
+    Dispatcher(store=open_store(os.environ.get("STORE_OF_TASKS", ":memory:"))),
     backoff=backoff.Constant(0),
 )
 

@@ -10,7 +10,7 @@ import click
 
 from mpdispatch.cli.clients import open_client
 from mpdispatch.cli.locate import find_store
-from mpdispatch.cli.output import print_answer
+from mpdispatch.cli.output import print_answer, print_json
 from mpdispatch.cli.program import Options, command
 from mpdispatch.cli.values import AGE
 from mpdispatch.host.http_token import HttpToken
@@ -21,13 +21,29 @@ _MIB = 1 << 20
 _ENDED = [state.value for state in JobState if state.is_terminal]
 
 
-@command("mpdispatch migrate --store jobs.db")
-def migrate(options: Options) -> None:
+@command("mpdispatch migrate --store jobs.db\nmpdispatch migrate --store postgresql://db/jobs --print")
+@click.option(
+    "--print",
+    "is_printed",
+    is_flag=True,
+    help="Print the SQL (of Redis: the functions) that makes a store, and do nothing.",
+)
+def migrate(options: Options, is_printed: bool) -> None:
     """Create the store or bring its schema up to date.
 
     Safe to run any number of times, also while others use the store.
+
+    With --print, the comments at the top also say how a program in another language enqueues a job: with an INSERT, or
+    with one call of a function in Redis.
     """
     store = find_store(options)
+    if is_printed:
+        sql = store.script()
+        if options.json:
+            print_json({"store": store.display, "sql": sql})
+        else:
+            print(sql)
+        return
     before, after = store.migrate()
     if before == after:
         text = f"schema version {after}, nothing to do"

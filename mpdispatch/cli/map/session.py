@@ -29,6 +29,7 @@ from mpdispatch.config import Config
 from mpdispatch.errors import StoreCannotCreate, UsageError
 from mpdispatch.execution.commands import why_not_there
 from mpdispatch.host.runtime_folder import runtime_folder
+from mpdispatch.policy.pools import PROCESSES
 from mpdispatch.pool.exec import EarlyZygote
 from mpdispatch.store.contract import Store
 from mpdispatch.supervisor import SupervisorThread
@@ -45,7 +46,7 @@ def run_map(options: Options, commands: Commands, wishes: Wishes, zygote: EarlyZ
     _refuse_missing(commands)
     store = _store(options, commands.cwd)
     # As arguments, so that neither file nor environment have the supervisor take other jobs, too.
-    settings: dict[str, object] = {"concurrency": wishes.slots, "queues": [commands.queue]}
+    settings: dict[str, object] = {"concurrency": wishes.slots, "queues": [commands.queue], "pool": PROCESSES}
     if is_default_store(options):
         settings["retention"] = _KEPT_S
     config = find_config(options, settings)

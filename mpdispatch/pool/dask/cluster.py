@@ -13,14 +13,15 @@ import os
 import random
 import threading
 from collections import deque
-from collections.abc import Coroutine
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Coroutine, Iterator
+from typing import Any
 
 from distributed import Client
 
 from mpdispatch.errors import PoolUnavailable
 from mpdispatch.policy.pools import scheduler_of
 from mpdispatch.pool.dask import remote
+from mpdispatch.pool.dask.notices import Answered, Disconnected, Joined, Left, Notice, Reported, Revoked
 
 _CONNECT_S = 10.0
 _LOOK_S = 0.2
@@ -28,60 +29,25 @@ _LOOK_S = 0.2
 _MOST_PAUSE_S = 10.0
 _END_S = 10.0
 """How long a dask worker that was killed may be listed by the scheduler."""
+_TOLD_BYTES = 4 << 20
+"""The scheduler keeps at most about so many bytes of what jobs have reported."""
+_LOST = "scheduler-connection-lost"
+"""Why dask cancels futures, if it does so for that; `Disconnected` follows."""
 _SOON_S, _AGAIN_S = 0.02, 30.0
+_LAST_S = 1.0
 _ASK_S = 5.0
 """How long a dask worker may take to answer a call of its loop. It cannot while a handler holds the GIL."""
-
-
-class Joined(NamedTuple):
-    """A dask worker has come."""
-
-    address: str
-
-
-class Left(NamedTuple):
-    """A dask worker is gone, or not heard of for so long that it counts as gone."""
-
-    address: str
-    why: str
-
-
-class Answered(NamedTuple):
-    """A task has ended. `fault`: why there is no answer."""
-
-    number: int
-    answer: bytes
-    fault: str = ""
-
-
-class Reported(NamedTuple):
-    """A message of a running job."""
-
-    frame: bytes
-
-
-class Revoked(NamedTuple):
-    """Whether a job that had not begun never will; False: it has begun, or nobody knows."""
-
-    number: int
-    is_certain: bool
-
-
-class Disconnected(NamedTuple):
-    """The scheduler is lost, and all that ran there with it, as far as we know."""
-
-    why: str
-
-
-Notice: TypeAlias = Joined | Left | Answered | Reported | Revoked | Disconnected
 
 
 class Cluster:
     """One connection. `connect` first, `close` last."""
 
-    def __init__(self, pool: str, topic: str, log: logging.Logger) -> None:
-        """`topic`: of the events by which jobs report to us."""
-        self._pool, self._address, self._topic, self._log = pool, scheduler_of(pool), topic, log
+    def __init__(self, pool: str, log: logging.Logger) -> None:
+        self._pool, self._address, self._log = pool, scheduler_of(pool), log
+        self._topic = ""
+        """Of the events by which jobs report to us: the client's id, because dask drops those when the client is gone."""
+        self._told_bytes = 0
+        """Of such events, since the scheduler was last asked to drop them."""
         self._notices: deque[Notice] = deque()
         self._reader, self._writer = os.pipe()
         os.set_blocking(self._reader, False)
@@ -152,21 +118,26 @@ class Cluster:
                 with contextlib.suppress(RuntimeError):  # its loop has just ended by itself
                     self._loop.call_soon_threadsafe(self._stop)
                 self._thread.join(wait_s)
-            os.close(self._reader)
-            os.close(self._writer)
+            if not self._thread.is_alive():  # else it may write yet, into whatever file has the number then
+                os.close(self._reader)
+                os.close(self._writer)
 
     def _call(self, call: Coroutine[Any, Any, None]) -> None:
-        def begin() -> None:
-            task = self._loop.create_task(call)
-            self._calls.add(task)
-            task.add_done_callback(self._calls.discard)
-
         try:
-            self._loop.call_soon_threadsafe(begin)
+            self._loop.call_soon_threadsafe(self._begin, call)
         except RuntimeError:  # the thread has ended, which is a notice
             call.close()
 
     # -- in the thread ------------------------------------------------------------------------------------
+
+    def _begin(self, call: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(call)
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+
+    async def _forget(self, client: Any) -> None:
+        with contextlib.suppress(Exception):  # it keeps some more then
+            await client.run_on_scheduler(remote.forget, self._topic)
 
     def _main(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -178,8 +149,8 @@ class Cluster:
             self._note(Disconnected(_said(error)))
         finally:
             self._is_connected.set()
-            with contextlib.suppress(Exception):  # what dask leaves behind ends with the loop
-                self._loop.run_until_complete(self._loop.shutdown_asyncgens())
+            with contextlib.suppress(Exception):  # what does not end by then ends with the loop
+                self._loop.run_until_complete(_ended(asyncio.all_tasks(self._loop)))
             self._loop.close()
 
     def _stop(self) -> None:
@@ -215,7 +186,7 @@ class Cluster:
             self._address, asynchronous=True, timeout=_CONNECT_S, name="mpdispatch", set_as_default=False
         )
         try:
-            self._client = client
+            self._client, self._topic = client, client.id
             client.subscribe_topic(self._topic, self._reported)
             client.subscribe_topic("all", self._changed)
             for address in await client.nthreads():
@@ -234,7 +205,7 @@ class Cluster:
             for topic in (self._topic, "all"):
                 with contextlib.suppress(Exception):
                     client.unsubscribe_topic(topic)  # or it would be told of its own end, and dask complain
-            with contextlib.suppress(Exception, asyncio.TimeoutError):
+            with contextlib.suppress(Exception), _quiet():
                 await asyncio.wait_for(client.close(timeout=1), 2)
 
     def _note(self, notice: Notice) -> None:
@@ -243,8 +214,14 @@ class Cluster:
             os.write(self._writer, b"!")
 
     def _reported(self, event: tuple[float, Any]) -> None:
-        if isinstance(event[1], bytes):
-            self._note(Reported(event[1]))
+        frame = event[1]
+        if not isinstance(frame, bytes):
+            return  # dask tells there what the client does
+        self._note(Reported(frame))
+        self._told_bytes += len(frame)
+        if self._told_bytes > _TOLD_BYTES and self._client is not None:
+            self._told_bytes = 0
+            self._begin(self._forget(self._client))
 
     def _changed(self, event: tuple[float, Any]) -> None:
         match event[1]:
@@ -278,8 +255,11 @@ class Cluster:
                 function, *arguments, key=key, workers=[address], allow_other_workers=False, pure=False
             )
             self._note(Answered(number, bytes(await future)))
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - of any kind, as above
-            self._note(Answered(number, b"", _said(error)))
+        except asyncio.CancelledError:
+            pass  # its dask worker is gone, or the scheduler, or we are: another notice says so
+        except Exception as error:  # noqa: BLE001 - of any kind: dask raises what its workers raise
+            if getattr(error, "reason", "") != _LOST:
+                self._note(Answered(number, b"", _said(error)))
         finally:
             self._tasks.get(address, set()).discard(task)
 
@@ -321,6 +301,28 @@ class Cluster:
             await asyncio.sleep(_AGAIN_S)  # it may have become idle by then; if not, it refuses the next job
             if self._client is not None and address in await self._client.nthreads():
                 self._join(address)
+
+
+async def _ended(tasks: set[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=_LAST_S)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Inside it, dask's client does not log that the scheduler is lost, which we have said."""
+    log = logging.getLogger("distributed.client")
+    log.addFilter(_nothing)
+    try:
+        yield
+    finally:
+        log.removeFilter(_nothing)
+
+
+def _nothing(record: logging.LogRecord) -> bool:
+    return False
 
 
 def _said(error: BaseException) -> str:

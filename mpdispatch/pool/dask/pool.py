@@ -19,20 +19,13 @@ from mpdispatch.model import Answer, Completed, Run
 from mpdispatch.pool import frames
 from mpdispatch.pool.assigned import Assignment, WorkerState
 from mpdispatch.pool.dask import messages
-from mpdispatch.pool.dask.cluster import (
-    Answered,
-    Cluster,
-    Disconnected,
-    Joined,
-    Left,
-    Notice,
-    Reported,
-    Revoked,
-)
+from mpdispatch.pool.dask.cluster import Cluster
+from mpdispatch.pool.dask.notices import Answered, Disconnected, Joined, Left, Notice, Reported, Revoked
 from mpdispatch.pool.dask.worker import LEFT, DaskWorker
 from mpdispatch.pool.events import BootFault, Enqueued, Event, Gone, Progressed, Ready, Returned, Settled
 from mpdispatch.pool.outcomes import from_exit, from_reply
 from mpdispatch.pool.protocol import Worker
+from mpdispatch.pool.records import Records
 from mpdispatch.pool.selector import Selected, Selector
 from mpdispatch.version import __version__
 
@@ -54,17 +47,15 @@ class DaskPool:
         clock: Clock,
         log: logging.Logger,
     ) -> None:
-        """`cluster` is connected; `token` is its topic."""
+        """`cluster` is connected. `token`: starts of this supervisor are told by it from those of others."""
         self._cluster, self._selector, self._clock, self._log = cluster, selector, clock, log
-        self._boot, self._topic, self._token = frames.encode(boot), token, token
+        self._boot, self._token = frames.encode(boot), token
         self._numbers = itertools.count(1)
-        self._journal: Journal | None = None
-        self._attach: Callable[[int], frames.Attach] | None = None
+        self._records = Records()
         self._addresses: dict[str, int] = {}
         """Of the dask workers that are there: from when each may be used (boottime µs)."""
         self._doomed: set[str] = set()
         """Addresses whose processes are asked to end."""
-        self._dead_with_unwritten: list[DaskWorker] = []
         self._is_warned = False
         self.workers: list[DaskWorker] = []
         self.helper_pids: set[int] = set()
@@ -99,9 +90,9 @@ class DaskPool:
         self._token = token
 
     def open(self, journal: Journal, attach: Callable[[int], frames.Attach]) -> None:
-        self._journal, self._attach = journal, attach
+        self._records.open(journal, attach)
         for worker in self.workers:
-            self._attach_worker(worker)
+            self._records.give(worker)
 
     def spawn(self) -> DaskWorker:
         now_us = self._clock.now().boot_us
@@ -122,26 +113,17 @@ class DaskPool:
         self.workers.append(worker)
         key = f"mpdispatch-{self._token}-boot-{worker.number}"
         self._cluster.boot(worker.number, worker.address, key, __version__, self._boot)
-        self._attach_worker(worker)
+        self._records.give(worker)
         return worker
-
-    def _attach_worker(self, worker: DaskWorker) -> None:
-        if self._journal is None or self._attach is None or worker.record is not None:
-            return
-        record = self._journal.take_record()
-        if record is not None:
-            worker.attach(record, self._attach(record.index))
 
     @property
     def no_room(self) -> OSError | None:
-        return None if self._journal is None else self._journal.no_room
+        return self._records.no_room
 
     def replace_workers_of_old_journal(self) -> None:
         """After the start journal was made again: nothing but we writes into it. Take records of the new file."""
         for worker in list(self.workers):
-            if worker.assigned or worker.record is None or self._journal is None:
-                continue
-            if not self._journal.is_of_this_file(worker.record):
+            if not worker.assigned and self._records.is_outdated(worker):
                 self._drop(worker)
 
     # -- looking --------------------------------------------------------------------------------------
@@ -346,24 +328,16 @@ class DaskPool:
 
     def _forget(self, worker: DaskWorker) -> None:
         self.workers.remove(worker)
-        if worker.record is not None:
-            self._dead_with_unwritten.append(worker)
+        if self._records.keep_of(worker):
             self.free_records()
 
     def free_records(self) -> None:
-        if self._journal is None or not (self._dead_with_unwritten or self._journal.no_room):
-            return
-        for worker in list(self._dead_with_unwritten):
-            if worker.unwritten == 0 and worker.record is not None:
-                self._dead_with_unwritten.remove(worker)
-                self._journal.give_back(worker.record)
-        self._journal.no_room = None  # the next attempt finds out
-        for worker in self.workers:
-            self._attach_worker(worker)
+        if self._records.free():
+            for worker in self.workers:
+                self._records.give(worker)
 
     def detach(self) -> None:
-        self._journal = self._attach = None
-        self._dead_with_unwritten.clear()
+        self._records.detach()
 
     def give_up_all(self) -> None:
         self.detach()
@@ -395,6 +369,6 @@ def open_dask_pool(
     pool: str, boot: frames.Boot, token: str, *, selector: Selector, clock: Clock, log: logging.Logger
 ) -> DaskPool:
     """Connect to the cluster. Raises PoolUnavailable."""
-    cluster = Cluster(pool, token, log)
+    cluster = Cluster(pool, log)
     cluster.connect()
     return DaskPool(cluster, boot, token, selector=selector, clock=clock, log=log)

@@ -1,7 +1,7 @@
 """What runs in a worker process of the cluster: imports the app, runs one job at a time, ends it when asked.
 
-`boot` and `run` are tasks of dask, in a thread; `interrupt` and `revoke` run on the dask worker's event loop, and `kill`
-in its nanny, which is a process of its own. Dask's scheduler imports this module too, to send it on.
+`boot` and `run` are tasks of dask, in a thread; `interrupt` and `revoke` run on the dask worker's event loop, `kill` in
+its nanny, which is a process of its own, and `forget` in dask's scheduler, which imports this module to send tasks on.
 """
 
 from __future__ import annotations
@@ -302,6 +302,13 @@ def _look(worker: Any) -> None:
         if task is None or task.state == "cancelled" or worker.status.name in _OVER:
             told = running.key
             interrupt(running.token, running.id, running.starts, is_timeout=False)
+
+
+def forget(topic: str, dask_scheduler: Any) -> None:
+    """In the scheduler: drop the events of this topic, which were told. It would keep 100,000 of them."""
+    broker = getattr(dask_scheduler, "_broker", None)  # dask has no public name for it
+    if broker is not None:
+        broker.truncate(topic)
 
 
 def kill(dask_worker: Any) -> bool:

@@ -62,9 +62,13 @@ class DaskWorker(AssignedJobs):
     channel_fault: str | None = field(default=None, init=False)
     _unsent: list[tuple[ClaimedJob, str | None]] = field(default_factory=list)
 
-    def attach(self, record: WorkerRecord, frame: Attach) -> None:
-        """From now on it may get jobs."""
-        self.record, self.attach_frame = record, encode(frame)
+    def attach(self, record: WorkerRecord) -> None:
+        """Set its record of the start journal, into which we write its starts ourselves."""
+        self.record = record
+
+    def send_attach(self, frame: Attach) -> None:
+        """How to behave; this goes with each job."""
+        self.attach_frame = encode(frame)
 
     def assign(self, jobs: Sequence[ClaimedJob], estimate_us: int, reference: str | None = None) -> None:
         self._unsent += [(job, reference) for job in jobs]

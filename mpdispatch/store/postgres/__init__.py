@@ -7,6 +7,7 @@ ClientSessions ── a pool per process    SupervisorSession ── one connect
                          Server ── wire, migration   a connection with deadlines; the schema's version
 
 `wake` tells supervisors and waiting clients by LISTEN and NOTIFY; `options` reads locations, `sources` what an app has.
+`transfer` moves all rows to another store, or from one; `script` prints the schema.
 """
 
 from mpdispatch.store.postgres.store import PostgresStore

@@ -66,14 +66,7 @@ def write(connection: Connection, commit: Commit, clock: Clock) -> tuple[CommitR
     if found.done != count:
         raise SomeRejectedError
     failpoint("finish.before_commit")
-    followed = Followed()
-    for batch in found.batches:
-        follow_ups.judge(connection, batch, now, followed, is_worse=False)
-    if found.has_dependents:
-        completed = [each.job_id for each in commit.transitions]
-        followed.add(follow_ups.run_dependents(connection, completed, now))
-    if seen.has_cancelling:
-        followed.add(follow_ups.cancel_some(connection, now)[0])
+    followed = _followed(connection, commit, found, now)
     if commit.request is None or not found.is_open:
         return general.claim_after(connection, commit, clock, seen, followed, [], [], WAYS)
     if followed.has_due:
@@ -94,6 +87,19 @@ class _Found(NamedTuple):
     """Those that completed jobs are members of."""
     rows: list[Row]
     """Claimed, in no order."""
+
+
+def _followed(connection: Connection, commit: Commit, found: _Found, now: Instant) -> Followed:
+    """What the end of these jobs, all of them completed, does to others."""
+    followed = Followed()
+    for batch in found.batches:
+        follow_ups.judge(connection, batch, now, followed, is_worse=False)
+    if found.has_dependents:
+        completed = [each.job_id for each in commit.transitions]
+        followed.add(follow_ups.run_dependents(connection, completed, now))
+    if found.seen.has_cancelling:
+        followed.add(follow_ups.cancel_some(connection, now)[0])
+    return followed
 
 
 def _one_statement(

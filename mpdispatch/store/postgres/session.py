@@ -3,7 +3,7 @@
 A writing transaction begins with one message: READ COMMITTED, limits, the advisory lock of the schema, which makes all
 writers of the schema one after the other, and this session's number in `mpdispatch_writers`. It is over when the server
 says so. If that answer is lost, another session asks for the number (`was_committed`): it is there, or it never will be,
-since a number that was asked for is used up.
+since the question writes the next number, and a transaction never writes one that is not higher than what is there.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ class Session:
             self._clock.leave()
 
     def _begin(self, lock_s: float, *, waits: bool) -> None:
-        self._number += 1
+        self._number += 2  # the next one says that this one was given up, see `was_committed`
         row = first_row(
             self.wire.exchange(
                 (
@@ -189,6 +189,15 @@ class Session:
             " ON CONFLICT (key) DO UPDATE"
             " SET number = excluded.number, written_at_us = excluded.written_at_us WHERE w.number < excluded.number"
             " RETURNING (extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+        )
+
+    def _give_up(self, key: int, number: int) -> str:
+        """Write that this number was given up, unless it is there; gives what is there now: the number, or the next one."""
+        return (
+            f"INSERT INTO {self._table} AS w (key, number, written_at_us)"
+            f" VALUES ({key}, {number + 1}, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint)"
+            f" ON CONFLICT (key) DO UPDATE SET number = CASE WHEN w.number < {number} THEN {number + 1} ELSE w.number END"
+            " RETURNING number"
         )
 
     def _commit(self, result: Any) -> None:
@@ -266,14 +275,15 @@ class Session:
                     (
                         f"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"
                         f";SET LOCAL lock_timeout = {max(1, round(1000 * lock_s))}"
-                        f";{self._claim_number(unknown.key, unknown.number)}"
+                        f";{self._give_up(unknown.key, unknown.number)}"
                     ).encode()
                 )
             )
             self.wire.exchange(b"COMMIT")
         except psycopg.Error as error:
             raise self._failed(error) from error
-        return not row
+        # Asked a second time, as the first answer may be lost too, it says the same.
+        return bool(row) and int(row[0]) == unknown.number
 
     # -- the disk -------------------------------------------------------------------------------
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from mpdispatch.clock import Clock, Instant
 from mpdispatch.errors import UsageError
@@ -25,6 +26,9 @@ from mpdispatch.store.sql.store import SQLStore
 from mpdispatch.store.supervisor_contract import SupervisorStore
 from mpdispatch.store.values import Backup, Durability
 
+if TYPE_CHECKING:  # a rare use
+    from mpdispatch.store.transfer import Transfer
+
 
 class PostgresStore(SQLStore):
     """Jobs in a schema of a PostgreSQL database, shared by any number of hosts.
@@ -38,7 +42,9 @@ class PostgresStore(SQLStore):
             processes; power loss may cost the last moments. Not given: taken from the configuration, else full.
         schema: holds our tables, all named `mpdispatch_*`; made if it is not there.
         pool_size: most connections of all client threads of this process together.
-        proxy: whether a proxy that pools transactions stands between; None: each connection finds out by itself.
+        proxy: whether a proxy that pools transactions (PgBouncer) stands between; None: each connection finds out by
+            itself. Behind one no statement is prepared in advance, and there is no LISTEN: supervisors look for jobs at
+            each poll interval, waiting clients again and again; with `True`, those of this machine wake each other.
         clock: decides when jobs are due and leases expire; None: the server's clock. For tests.
     """
 
@@ -52,9 +58,8 @@ class PostgresStore(SQLStore):
         proxy: bool | None = None,
         clock: Clock | None = None,
     ) -> None:
-        given = {"durability": durability, "schema": schema, "pool_size": pool_size, "proxy": proxy}
-        options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        self._set_up(Place.read(location, defaults=ServerOptions(**options)), None, clock)
+        options = _options(durability, schema, pool_size, proxy)
+        self._set_up(Place.read(location, defaults=options), None, clock)
 
     def _set_up(self, place: Place, connect: Connect | None, clock: Clock | None) -> None:
         self._dialect = Dialect(place.options.quoted_schema)
@@ -65,7 +70,8 @@ class PostgresStore(SQLStore):
         """The durability asked for explicitly; None means none was, so it is full."""
         self._sessions: ClientSessions = ClientSessions(self._database)
         super().__init__(self._sessions, clock or self._database.clock)
-        self.wake_ups = PostgresWake(self._database, self._sessions)
+        if not place.options.proxy:
+            self.wake_ups = PostgresWake(self._database, self._sessions)
 
     @classmethod
     def at(cls, place: Place, connect: Connect | None = None) -> Self:
@@ -75,11 +81,24 @@ class PostgresStore(SQLStore):
         return store
 
     @classmethod
-    def of(cls, resource: Any) -> Self:
-        """The store in the database of an app's psycopg connection or pool, or SQLAlchemy engine. Raises UsageError."""
+    def of(
+        cls,
+        resource: Any,
+        durability: Durability | None = None,
+        *,
+        schema: str | None = None,
+        pool_size: int | None = None,
+        proxy: bool | None = None,
+    ) -> Self:
+        """The store in the database of an app's psycopg connection or pool, or SQLAlchemy engine. Raises UsageError.
+
+        It makes its own connections, as the resource makes them, and takes none away from it. Options as in the class.
+        """
         from mpdispatch.store.postgres.sources import source_of
 
-        return cls.at(*source_of(resource))
+        place, connect = source_of(resource)
+        options = _options(durability, schema, pool_size, proxy)
+        return cls.at(dataclasses.replace(place, options=options), connect)
 
     def __repr__(self) -> str:
         return f"PostgresStore({self.display!r})"
@@ -111,11 +130,24 @@ class PostgresStore(SQLStore):
             self._database.prefer_durability(durability)
         return self.said_durability
 
+    @property
+    def transfer(self) -> Transfer:
+        """For moving all of it to another store, or from one."""
+        from mpdispatch.store.postgres.transfer import PostgresTransfer  # a rare use
+
+        return PostgresTransfer(self._sessions, self.display, self._database.place.options.quoted_schema)
+
     # -- opening --------------------------------------------------------------------------------
 
     def migrate(self) -> tuple[int, int]:
         """Create the tables or bring them up to date. Returns (version before, version now)."""
         return self._database.migrate(patience_s=CLIENT_PATIENCE_S)
+
+    def script(self) -> str:
+        """The SQL that makes such a store, and in comments how other programs enqueue."""
+        from mpdispatch.store.postgres.script import script  # for people
+
+        return script(self._database.place.options)
 
     def check(self, *, create: bool = False) -> None:
         """Open the store and check that it is usable, or raise a StoreError. `create=True` migrates first."""
@@ -170,3 +202,11 @@ class PostgresStore(SQLStore):
         return self._sessions.read(
             lambda c: list(health.of_store(c, durability=durability, is_proxied=database.is_proxied))
         )
+
+
+def _options(
+    durability: Durability | None, schema: str | None, pool_size: int | None, proxy: bool | None
+) -> ServerOptions:
+    given = {"durability": durability, "schema": schema, "pool_size": pool_size, "proxy": proxy}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return ServerOptions(**options)

@@ -50,6 +50,8 @@ class PostgresSupervisorStore(SQLSupervisorStore):
         self._untold = Untold(0)
         self._unknown: _Unknown | None = None
         self._is_careful, self._careful_until_s = False, 0.0
+        self._has_begun = False
+        """Whether the plain commit has got the store's lock."""
 
     def _commit_in(
         self, connection: Connection, commit: Commit, *, one_by_one: bool
@@ -57,6 +59,7 @@ class PostgresSupervisorStore(SQLSupervisorStore):
         if any("\0" in each.text for each in commit.reports.outputs):
             commit = commit._replace(reports=_without_nul(commit.reports))
         if not (one_by_one or self._is_careful) and plain.is_plain(commit):
+            self._has_begun = True
             return plain.write(connection, commit, self._clock)
         return committing.write(connection, commit, self._clock, WAYS, one_by_one=one_by_one)
 
@@ -112,15 +115,17 @@ class PostgresSupervisorStore(SQLSupervisorStore):
         return untold.told(transitions, result) if untold else result
 
     def _write_commit(self, commit: Commit, *, one_by_one: bool = False) -> CommitResult:
-        self._is_careful = time.monotonic() < self._careful_until_s
+        self._is_careful, self._has_begun = time.monotonic() < self._careful_until_s, False
         try:
             return super()._write_commit(commit, one_by_one=one_by_one)
         except plain.NotPlainError:
             self._is_careful = True
             return super()._write_commit(commit, one_by_one=one_by_one)
         except StoreBusy:
-            # Another transaction may hold a row that is due: the other way leaves it out.
-            self._careful_until_s = time.monotonic() + _CAREFUL_S
+            if (
+                self._has_begun
+            ):  # so it is not the store's lock, but a row that is due: the other way leaves it out
+                self._careful_until_s = time.monotonic() + _CAREFUL_S
             raise
 
     def _settle(self) -> None:

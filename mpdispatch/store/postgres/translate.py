@@ -14,6 +14,7 @@ from mpdispatch.errors import (
     StoreError,
     StoreFull,
     StoreIOError,
+    StoreMoved,
     StorePermission,
     StoreUnreachable,
     StoreVanished,
@@ -45,6 +46,8 @@ _BY_CODE: tuple[tuple[str, type[StoreError]], ...] = (
     ("57P", StoreUnreachable),  # the server stops, starts or has crashed
     ("53", StoreUnreachable),  # out of memory or of something else
 )
+_MOVED, _THIS_STORE = "MPD01", "mpdispatch: this store "
+"""The code of an error that the triggers of a frozen store raise, and how it begins: see `transfer`."""
 _WHAT: dict[type[StoreError], str] = {
     StoreBusy: "the server is busy",
     StoreFull: "the server's disk is full; nothing was stored",
@@ -84,6 +87,8 @@ def translated(error: psycopg.Error, location: str) -> Exception:
         kind: type[StoreError] | None = StoreUnreachable if lost else None
     else:
         kind = next((kind for start, kind in _BY_CODE if code.startswith(start)), None)
+    if code == _MOVED:
+        return StoreMoved(location, (error.diag.message_primary or "").removeprefix(_THIS_STORE))
     if kind is None:
         return error
     if isinstance(error, errors.LockNotAvailable):

@@ -29,7 +29,7 @@ Places of jobs. A job is in one set of its state and queue, and in those of the 
                            their sizes are the counts. `replaced` stands for failed jobs that were enqueued again.
     due:<queue>            what a claim reads: score -priority, member (run_at, id) in bytes that order as they do
     later:<queue>          scheduled and retrying jobs by the time at which they are due
-    parked:<length>:<queue>:<name>   as `due`; the hash parked:<queue> counts them by name and reason
+    parked:<length>:<queue>:<name>   as `due`; the hash refused:<queue> counts them by name and reason
     waiting                hash: number of jobs of a queue that wait for parents
     owned:<owner>          running jobs, score `starts`; asked:<owner>: those that were asked to end
     expiring               waiting jobs by the time at which they expire
@@ -54,8 +54,8 @@ The whole:
     reply:<caller>         the last reply to this caller, for five minutes: a call that is repeated gives it again
     work, ends             channels: there may be work; jobs have ended
 
-A waiting job of 40 bytes of arguments costs the server some 390 bytes: its record, an entry each in `jobs:pending:…` and
-`due:…`, and in a batch one in `members:…` (measured on Valkey 9.1).
+A waiting job with 26 bytes of arguments costs the server some 325 bytes, of which its record is a third; a member of a
+batch 60 more; one that has ended in a batch some 490 in all (measured on Valkey 9.1).
 """
 
 from mpdispatch.store.redis.store import RedisStore

@@ -60,12 +60,17 @@ def is_lost(error: Exception) -> bool:
     errors = module().exceptions
     if isinstance(error, errors.AuthenticationError | errors.AuthorizationError):
         return False
-    if isinstance(error, errors.ConnectionError | errors.TimeoutError):
+    if isinstance(error, errors.ConnectionError | errors.TimeoutError | errors.AskError):
         return True
     return str(error).startswith(("LOADING", "READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY "))
 
 
-def is_unknown_command(error: Exception) -> bool:
+def is_elsewhere(error: Exception) -> bool:
+    """Whether another node of a cluster has the keys: its `host` and `port` say which."""
+    return isinstance(error, module().exceptions.MovedError)
+
+
+def is_unknown_command(error: BaseException) -> bool:
     """Whether the server does not have the command, or does not let this user have it."""
     is_refused = isinstance(error, module().exceptions.NoPermissionError)
     return is_refused or "unknown command" in str(error).lower()

@@ -46,7 +46,7 @@ def settings_of(link: Link) -> Settings:
 
 def _setting(link: Link, name: str) -> str | None:
     try:
-        found: Any = link.command("CONFIG", "GET", name, patience_s=1)
+        found: Any = link.server.command("CONFIG", "GET", name, patience_s=1)
     except DispatchError:
         return None
     pairs = found if isinstance(found, dict) else dict(zip(found[::2], found[1::2], strict=False))
@@ -91,7 +91,7 @@ def of_server(link: Link) -> list[Finding]:
 
 
 def _version(link: Link) -> str:
-    found = link.command("INFO", "server")
+    found = link.server.command("INFO", "server")
     if isinstance(found, bytes):
         found = dict(line.split(":", 1) for line in found.decode().splitlines() if ":" in line)
     for key, name in (("valkey_version", "Valkey"), ("redis_version", "Redis")):

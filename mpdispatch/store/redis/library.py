@@ -65,3 +65,17 @@ def library() -> Library:
 
 def _read(name: str) -> str:
     return (_FOLDER / f"{name}.lua").read_text(encoding="utf-8")
+
+
+_HEAD = """
+-- mpdispatch's functions in Redis and Valkey. A file of this is loaded by: redis-cli -x FUNCTION LOAD REPLACE < FILE
+-- To enqueue from any language, once `mpdispatch migrate` has made the store:
+--     FCALL mpdispatch_enqueue 1 '{PREFIX}' render '{"path": "a.pdf"}' queue default
+-- The options come last, each with its value; lua/foreign.lua, at the end of this, has all of them.
+"""
+
+
+def script(prefix: str) -> str:
+    """What `migrate` loads for programs in other languages, with how they enqueue at its head."""
+    first, _, rest = library().foreign.partition("\n")
+    return f"{first}{_HEAD.replace('PREFIX', prefix)}\n{rest}"

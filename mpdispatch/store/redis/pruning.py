@@ -32,27 +32,28 @@ def by_filter(link: Link, where: PruneFilter, *, dry_run: bool) -> Counter[JobSt
         for count in _some(ask, state, counts[state], ended_before=where.ended_before_us, dry=dry_run):
             gone[state] += count
     if not dry_run:
-        for _ in _batches(ask, where.ended_before_us):
+        for _ in _batches(ask, before=where.ended_before_us):
             pass
     return +gone
 
 
-def by_retention(ask: Ask, retention: Retention, now_us: int) -> Iterator[int]:
-    """Delete what a supervisor need not keep; gives after each step how many jobs it has deleted."""
+def by_retention(ask: Ask, retention: Retention) -> Iterator[int]:
+    """Delete what a supervisor need not keep; gives after each step how many jobs it has deleted. Ages are those by the
+    server's clock."""
     for state in _STATES:
         age_us = retention.failed_us if state is JobState.FAILED else retention.ended_us
         if age_us is not None:
-            count = ask("older", state=state, before=now_us - age_us)["count"]
+            count = ask("older", state=state, age=age_us)["count"]
             yield from _some(ask, state, count)
     if retention.limit is not None:
         counts = ask("excess", states=_STATES, keep=retention.limit)["counts"]
         for state in _STATES:
             yield from _some(ask, state, counts[state])
     if retention.ended_us is not None:
-        yield from _batches(ask, now_us - retention.ended_us)
-        yield from _crons(ask, now_us - retention.ended_us)
+        yield from _batches(ask, age=retention.ended_us)
+        yield from _crons(ask, age=retention.ended_us)
     elif retention.limit is not None:
-        yield from _batches(ask, None)
+        yield from _batches(ask)
 
 
 def _some(
@@ -71,13 +72,14 @@ def _some(
         yield said["gone"]
 
 
-def _batches(ask: Ask, before_us: int | None) -> Iterator[int]:
+def _batches(ask: Ask, **old: int | None) -> Iterator[int]:
+    """Delete batches that ended before a time, or have an age; nothing said: any that ended."""
     after = 0
     while after is not False:
-        after = ask("prune_batches", after=after, before=before_us)["after"]
+        after = ask("prune_batches", after=after, **old)["after"]
         yield 0
 
 
-def _crons(ask: Ask, before_us: int) -> Iterator[int]:
-    while ask("prune_crons", before=before_us)["count"]:
+def _crons(ask: Ask, *, age: int) -> Iterator[int]:
+    while ask("prune_crons", age=age)["count"]:
         yield 0

@@ -74,6 +74,10 @@ class JobRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The number of its dead letter."""
 
 
+class _State(msgspec.Struct, gc=False):
+    state: JobState
+
+
 class Extra(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What of a job is not in its record."""
 
@@ -97,6 +101,14 @@ class _StoredError(msgspec.Struct, frozen=True):
 record_of: Callable[[bytes], JobRecord] = msgspec.msgpack.Decoder(JobRecord).decode
 _stored_error: Callable[[str], _StoredError] = msgspec.json.Decoder(_StoredError).decode
 _decode = msgspec.json.Decoder().decode
+
+
+_state: Callable[[bytes], _State] = msgspec.msgpack.Decoder(_State).decode
+
+
+def state_of(packed: bytes) -> JobState:
+    """The state in a record, without the rest."""
+    return _state(packed).state
 
 
 def moment(us: int) -> datetime:

@@ -114,7 +114,16 @@ class RedisStore:
 
         return RedisBatches(self._link, self._tell)
 
+    transfer = None
+    """Nothing converts its records to the rows that travel yet, see `store.tables`."""
+
     # -- opening --------------------------------------------------------------------------------
+
+    def script(self) -> str:
+        """The library of functions that other programs call, and in comments how they enqueue."""
+        from mpdispatch.store.redis.library import script  # for people
+
+        return script(self._link.location.prefix)
 
     def migrate(self) -> tuple[int, int]:
         return self._link.migrate()
@@ -195,12 +204,8 @@ class RedisStore:
     def ended(self, job_ids: Collection[int]) -> dict[int, JobState | None]:
         found = dict[int, JobState | None]()
         for some in _portions(job_ids):
-            states = self._link.read("ended", ids=some).said["states"]
-            found |= {
-                job_id: JobState(state) if state else None
-                for job_id, state in zip(some, states, strict=True)
-                if not state or JobState(state).is_terminal
-            }
+            states = self._link.states_of(some)
+            found |= {each: state for each, state in states.items() if state is None or state.is_terminal}
         return found
 
     def attempts(self, job_id: int) -> list[Attempt]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import msgspec
-
 from mpdispatch.model import (
     ClaimedJob,
     ClaimRequest,
@@ -26,6 +24,7 @@ from mpdispatch.store.redis.records import claimed
 from mpdispatch.store.redis.supervisor_calls import Lost, SupervisorCalls
 from mpdispatch.store.redis.supervisors import stored, supervisors_of
 from mpdispatch.store.redis.upkeep import RedisUpkeep
+from mpdispatch.store.unsettled import Untold
 from mpdispatch.store.values import (
     NO_REPORTS,
     CommitResult,
@@ -37,16 +36,11 @@ from mpdispatch.store.values import (
 )
 
 
-class Recovered(NamedTuple):
-    """A commit whose reply was lost, and came when the call was sent again."""
+class _Sent(NamedTuple):
+    """What the last commit was sent with."""
 
-    owner: int
-    transitions: Sequence[arguments.Ended]
-    reply: Reply
-
-    @property
-    def claimed(self) -> list[tuple[int, int]]:
-        return [(each.id, each.starts) for each in self.reply.records[: self.reply.said["taken"]]]
+    transitions: Sequence[Transition]
+    claim: ClaimRequest | None
 
 
 class RedisSupervisorStore:
@@ -57,8 +51,7 @@ class RedisSupervisorStore:
     def __init__(self, link: Link, tell: Callable[..., None]) -> None:
         self._link, self._tell = link, tell
         self._calls = SupervisorCalls(link, self._settled)
-        self._recovered = list[Recovered]()
-        """Commits whose replies came late."""
+        self._untold, self._sent = Untold(0), _Sent((), None)
         self.file_care: FileCare = NoFileCare()
         self.upkeep = RedisUpkeep(self._calls.write, link.now, tell)
         self.crons: CronDecisions = RedisCrons(self._calls.read, self._calls.write, tell)
@@ -67,7 +60,9 @@ class RedisSupervisorStore:
         if lost.call.name == "register":
             self._calls.write("unregister", owner=reply.said["owner"])  # its caller registers anew
         elif lost.call.name == "commit":
-            self._recovered.append(Recovered(lost.values["owner"], lost.values.get("transitions", ()), reply))
+            if lost.values["owner"] == self._untold.owner:
+                result = self._result(reply, self._sent.claim, is_writing=True)
+                self._untold.carried_out(self._sent.transitions, result)
         elif "now" in reply.said:
             self.upkeep.followed.add(reply)
 
@@ -83,9 +78,8 @@ class RedisSupervisorStore:
 
     def renew(self, owner: int, ttl_us: int) -> Renewal:
         owned = _starts(self._calls.write("renew", owner=owner, ttl=ttl_us).said["owned"])
-        # It is told of these by the next commit.
-        late = {start for each in self._recovered for start in each.claimed}
-        return Renewal(owned=tuple(each for each in owned if each not in late))
+        # Of the others its next commit tells it.
+        return Renewal(owned=tuple(each for each in owned if each not in self._untold.claimed))
 
     def cancel_requests(self, owner: int) -> list[tuple[int, int]]:
         return _starts(self._calls.read("cancel_requests", owner=owner).said["starts"])
@@ -101,15 +95,16 @@ class RedisSupervisorStore:
         claim: ClaimRequest | None = None,
         skip_idle_check: bool = False,
     ) -> CommitResult:
-        values = _arguments(owner, transitions, reports, claim, skip_idle_check)
-        self._calls.settle(values)
-        if recovered := [each for each in self._recovered if each.owner == owner]:
-            values = _without(values, recovered)
-        reply = self._calls.write("commit", **values)
-        result = self._result(reply, claim, is_writing=bool(transitions or reports))
-        for each in recovered:
-            result = _with(result, self._result(each.reply, claim, is_writing=True), transitions)
-        self._recovered.clear()
+        if self._untold.owner != owner:
+            self._untold = Untold(owner)  # what an earlier registration has done concerns nobody any more
+        self._calls.settle(_arguments(owner, transitions, reports, claim, skip_idle_check))
+        untold = self._untold
+        left, claims = (untold.left_of(transitions), untold.claims(claim)) if untold else (transitions, claim)
+        values = _arguments(owner, left, reports, claims, skip_idle_check)
+        self._sent = _Sent(left, claims)
+        result = self._result(self._calls.write("commit", **values), claims, is_writing=bool(left or reports))
+        if untold:
+            result = untold.told(transitions, result)
         self._tell(
             work=any(each.state is JobState.PENDING for each in transitions),
             ends=bool(transitions or result.ended),
@@ -195,28 +190,6 @@ def _arguments(
     if claim is not None:
         values["claim"] = arguments.claim(claim, skips_look=skips_look)
     return values
-
-
-def _without(values: dict[str, Any], recovered: Iterable[Recovered]) -> dict[str, Any]:
-    """A commit without the outcomes that others have recorded, and without a claim: they have claimed already."""
-    done = {(each.id, each.starts) for commit in recovered for each in commit.transitions}
-    left = [each for each in values.get("transitions", ()) if (each.id, each.starts) not in done]
-    return {**{name: value for name, value in values.items() if name != "claim"}, "transitions": left}
-
-
-def _with(result: CommitResult, before: CommitResult, transitions: Iterable[Transition]) -> CommitResult:
-    """The result with that of an earlier commit. What was claimed then, and is given back by now, is not claimed."""
-    ended = {(each.job_id, each.starts) for each in transitions}
-    return msgspec.structs.replace(
-        result,
-        claimed=[*(each for each in before.claimed if (each.id, each.starts) not in ended), *result.claimed],
-        rejected=[*before.rejected, *result.rejected],
-        cancelled=[*before.cancelled, *result.cancelled],
-        parked={**before.parked, **result.parked},
-        ended=[*before.ended, *result.ended],
-        enqueued=[*before.enqueued, *result.enqueued],
-        has_more=True,
-    )
 
 
 def _parked(names: Mapping[str, int], claim: ClaimRequest | None) -> dict[str, int]:

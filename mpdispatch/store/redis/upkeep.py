@@ -88,9 +88,7 @@ class RedisUpkeep:
     def prune(self, retention: Retention) -> PruneStep:
         """One call of a round. A round begins with the first call after the last one."""
         if self._pruning is None:
-            now = self._now()
-            now_us = SystemClock().now().wall_us if now is None else now.wall_us
-            self._pruning, self._pruned = pruning.by_retention(self._ask, retention, now_us), 0
+            self._pruning, self._pruned = pruning.by_retention(self._ask, retention), 0
         for count in self._pruning:
             self._pruned += count
             return PruneStep(0, has_more=True)

@@ -22,7 +22,7 @@ class RedisListener:
 
     def __init__(self, link: Link, channel: str) -> None:
         """Raises an error of the client library, or OSError."""
-        self._connection = link.client.connection_pool.make_connection()
+        self._connection = link.server.client.connection_pool.make_connection()
         self._connection.connect()
         try:
             self._connection.send_command("SUBSCRIBE", channel)
@@ -89,7 +89,7 @@ class RedisWakes:
 
     def _publish(self, channel: str) -> None:
         with contextlib.suppress(clients.module().exceptions.RedisError, OSError):
-            self._link.client.execute_command("PUBLISH", f"{self._link.tag}:{channel}", "")
+            self._link.server.client.execute_command("PUBLISH", f"{self._link.tag}:{channel}", "")
 
     def listen(self, owner: int) -> RedisListener | None:
         return self._listen("work")

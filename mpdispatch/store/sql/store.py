@@ -91,6 +91,10 @@ class SQLStore(ABC):
 
     # -- opening --------------------------------------------------------------------------------
 
+    @abstractmethod
+    def script(self) -> str:
+        """The SQL that makes such a store, and in comments how other programs enqueue."""
+
     def close(self) -> None:
         """Close this thread's connection, unless it is in use and this is called from a signal handler.
 

@@ -124,6 +124,12 @@ class SQLiteStore(SQLStore):
         """Create the store or bring its schema up to date. Returns (version before, version now)."""
         return self._database.migrate()
 
+    def script(self) -> str:
+        """The SQL that makes such a store, and in comments how other programs enqueue."""
+        from mpdispatch.store.sqlite.script import script  # for people
+
+        return script(is_shared=self._database.is_shared)
+
     def check(self, *, create: bool = False) -> None:
         """Open the store and check that it is usable, or raise a StoreError. `create=True` migrates first."""
         self._sessions.current(create=create).verify()

@@ -28,7 +28,7 @@ class Proxy:
         self.dsn = f"postgresql://{given['user']}@/{given['dbname']}?host={quote(str(folder))}{options}"
         self._pattern, self._how, self._times = b"", "", 0
         self.tripped = threading.Event()
-        """Set once a message was treated so."""
+        """Set once such a message has come."""
         self.release = threading.Event()
         """Lets a message go on that is held."""
         self._is_cut = False
@@ -97,15 +97,14 @@ class Proxy:
             _end(server)
 
     def _treat(self, data: bytes, client: socket.socket, server: socket.socket) -> None:
+        self.tripped.set()
         if self._how == "drop reply":
             _end(client, socket.SHUT_WR)  # what comes from the server goes nowhere
             server.sendall(data)
             # The server has answered once it is ready for the next statement, and then sees the hang-up.
             server.shutdown(socket.SHUT_WR)
-            self.tripped.set()
             return
         _end(client)
-        self.tripped.set()
         if self._how == "hold":
             self.release.wait()
             server.sendall(data)

@@ -181,8 +181,12 @@ def test_a_supervisor_learns_later_what_came_of_a_commit(
         proxy.trip(b"COMMIT\0", how)
         with pytest.raises(CommitUnknown) as caught:
             supervisor.write(note(database, value), "test")
+        # Also if the answer to that question is lost.
+        proxy.trip(b"COMMIT\0", "drop reply")
+        with pytest.raises(StoreUnreachable):
+            supervisor.was_committed(caught.value)
         assert supervisor.was_committed(caught.value) is (value == "a")
-        assert supervisor.was_committed(caught.value) is True  # from now on its number is used up
+        assert supervisor.was_committed(caught.value) is (value == "a")
     assert noted(sessions, database) == ["a"]
     supervisor.close()
 

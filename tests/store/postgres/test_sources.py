@@ -116,6 +116,15 @@ def test_encryption_that_psycopg_cannot_repeat_is_refused() -> None:
 # ---------------------------------------------------------------- psycopg
 
 
+def test_options_of_the_store_go_with_a_resource(dsn: str) -> None:
+    with psycopg.connect(dsn) as connection:
+        store = PostgresStore.of(connection, "process", schema="jobs", pool_size=3)
+        with pytest.raises(UsageError, match="pool_size must be 1 to"):
+            PostgresStore.of(connection, pool_size=0)
+    assert store.location.endswith("schema=jobs&durability=process&pool_size=3")
+    assert store.said_durability == "process"
+
+
 def test_a_connection_is_followed_also_when_it_is_closed(dsn: str) -> None:
     with psycopg.connect(dsn, application_name="shop") as connection:
         place, connect = source_of(connection)

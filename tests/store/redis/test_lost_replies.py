@@ -13,7 +13,7 @@ from mpdispatch.model import ClaimRequest, JobState
 from mpdispatch.store.redis import RedisStore
 from mpdispatch.store.supervisor_contract import SupervisorStore
 from tests.servers.fixtures import Place
-from tests.store.conftest import completed, registration, released
+from tests.store.conftest import completed, registration
 
 from .conftest import new_job
 from .proxy import Proxy
@@ -116,20 +116,6 @@ def test_a_heartbeat_after_a_lost_commit_does_not_give_back_what_it_claimed(
     assert supervisor.renew(owner, TTL_US).owned == ()
     assert [job.id for job in supervisor.commit(owner, []).claimed] == ids
     assert supervisor.renew(owner, TTL_US).owned == tuple((each, 1) for each in ids)
-
-
-def test_a_job_of_a_lost_commit_that_was_given_back_is_not_claimed(
-    supervisor: SupervisorStore, proxy: Proxy, store: RedisStore
-) -> None:
-    owner = supervisor.register(registration(), TTL_US)
-    first, second = (store.enqueue(new_job()).id for _ in range(2))
-    proxy.lose(b"commit")
-    with pytest.raises(StoreUnreachable):
-        supervisor.commit(owner, [], claim=CLAIM)
-    [mine] = [job for job in supervisor.jobs_of(owner) if job.id == first]
-    result = supervisor.commit(owner, [released(mine, SystemClock().now())])
-    assert [job.id for job in result.claimed] == [second]
-    assert store.state_of(first) is JobState.PENDING
 
 
 def test_a_commit_that_never_arrived_is_carried_out_by_the_next(

@@ -13,6 +13,7 @@ import valkey
 
 from mpdispatch.clock import SystemClock
 from mpdispatch.errors import (
+    LeaseLostError,
     StoreFull,
     StoreMissing,
     StorePermission,
@@ -99,6 +100,19 @@ def test_all_keys_are_in_one_slot_of_a_cluster(store: RedisStore, server: Any, p
     assert all(key.startswith(f"{{{place.name}}}:".encode()) for key in keys)
 
 
+@pytest.mark.parametrize("queue", ["a:b", "6:render:render", "{x}", "é ü", "open", "'*?[a]"])
+def test_a_queue_may_have_any_name(store: RedisStore, queue: str) -> None:
+    supervisor = store.supervisor_store()
+    owner = supervisor.register(registration(), TTL_US)
+    names = ClaimRequest(queues=(queue, "render"), slots=5, names=frozenset({"other"}))
+    parked, kept = store.enqueue(new_job(queue=queue)), store.enqueue(new_job(queue="render"))
+    assert sum(supervisor.commit(owner, [], claim=names).parked.values()) == 2
+    assert [*store.parked().values()] == [2]
+    everything = ClaimRequest(queues=(queue, "render"), slots=5)
+    assert [job.id for job in supervisor.commit(owner, [], claim=everything).claimed] == [parked.id, kept.id]
+    assert store.parked() == {}
+
+
 def test_stores_of_two_prefixes_know_nothing_of_each_other(place: Place, store: RedisStore) -> None:
     other = RedisStore(place.location, prefix=f"{place.name}x")
     with pytest.raises(StoreMissing):
@@ -119,6 +133,24 @@ def test_reading_makes_no_store_and_enqueueing_does(place: Place, server: Any) -
     assert keys_of(server, place) == set()
     assert fresh.enqueue(new_job()).id == 1
     fresh.close_all()
+
+
+def test_a_store_that_was_deleted_is_made_again_by_an_enqueue_only(
+    store: RedisStore, place: Place, server: Any
+) -> None:
+    supervisor = store.supervisor_store()
+    owner = supervisor.register(registration(), TTL_US)
+    store.enqueue(new_job())
+    server.delete(*server.scan_iter(f"{{{place.name}}}:*"))
+    with pytest.raises(StoreMissing):
+        store.cancel(1)
+    with pytest.raises(StoreMissing):
+        supervisor.commit(owner, [], claim=CLAIM)
+    assert keys_of(server, place) == set()
+    assert store.enqueue(new_job(name="first")).id == 1
+    assert RedisStore(place.location).get(1).name == "first"
+    with pytest.raises(LeaseLostError):
+        supervisor.commit(owner, [], claim=CLAIM)
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ end
 
 local function parked_names(request, queue)
   local names, list = {}, {}
-  for _, field in ipairs(call('HKEYS', P .. 'parked:' .. queue)) do
+  for _, field in ipairs(call('HKEYS', P .. 'refused:' .. queue)) do
     local name = string.match(field, '^(.*)\n')
     if not names[name] and knows(request, name) then
       names[name] = true

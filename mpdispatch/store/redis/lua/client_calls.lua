@@ -57,16 +57,6 @@ function calls.state_of(args)
   return { state = jobs.need(args.id).state }
 end
 
-function calls.ended(args)
-  local states = {}
-  jobs.fetch(args.ids)
-  for place, id in ipairs(args.ids) do
-    local job = jobs.get(id)
-    states[place] = job and job.state or false
-  end
-  return { states = states }
-end
-
 local function outputs_of(id)
   local found, list = call('HGETALL', P .. 'outputs:' .. id), {}
   for at = 1, #found, 2 do
@@ -230,8 +220,13 @@ function calls.excess(args)
   return { counts = prune.excess(args.states, args.keep) }
 end
 
+-- The time before which things are old: one that somebody has named, or an age by the server's clock.
+local function old_before(args)
+  return args.age and now.wall - args.age or args.before
+end
+
 function calls.older(args)
-  return { count = prune.older(args.state, args.before) }
+  return { count = prune.older(args.state, old_before(args)) }
 end
 
 function calls.prune(args)
@@ -241,7 +236,7 @@ function calls.prune(args)
 end
 
 function calls.prune_batches(args)
-  local after = prune.batches(args.after, args.before)
+  local after = prune.batches(args.after, old_before(args))
   work.flush()
   return { after = after or false }
 end
@@ -249,7 +244,7 @@ end
 function calls.prune_crons(args)
   local count = 0
   for _, cron in ipairs(crons.all()) do
-    count = count + crons.prune(cron, args.before)
+    count = count + crons.prune(cron, old_before(args))
   end
   work.flush()
   return { count = count }

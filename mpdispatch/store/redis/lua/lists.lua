@@ -79,7 +79,7 @@ end
 
 -- (name, reason, count) of parked jobs.
 function lists.parked(queue, found)
-  local fields = call('HGETALL', P .. 'parked:' .. queue)
+  local fields = call('HGETALL', P .. 'refused:' .. queue)
   for at = 1, #fields, 2 do
     local name, reason = string.match(fields[at], '^(.*)\n(.*)$')
     found[#found + 1] = { name, reason, tonumber(fields[at + 1]) }

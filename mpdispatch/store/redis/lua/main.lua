@@ -42,6 +42,9 @@ local function carry_out(name, args, caller, number)
   if reply then
     return reply
   end
+  if caller and call('EXISTS', P .. 'meta') == 0 then
+    refuse('store_missing') -- somebody has deleted it since it was opened
+  end
   set_clock(args.now)
   work.begin()
   queues.begin()

@@ -78,7 +78,7 @@ local function change_waiting(job, is_there)
     work.count('waiting', job.queue, is_there and 1 or -1)
   elseif job.blocked then
     work.place(parked_key(job), places.member(job.run, job.id), score)
-    work.count('parked:' .. job.queue, parked_field(job), is_there and 1 or -1)
+    work.count('refused:' .. job.queue, parked_field(job), is_there and 1 or -1)
   else
     work.place(name_of('due:', job.queue), places.member(job.run, job.id), score)
   end

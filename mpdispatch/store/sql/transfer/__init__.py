@@ -80,10 +80,12 @@ class SQLTransfer(ABC):
     def freeze(self, outgoing: Outgoing, idle: Collection[int] = ()) -> None:
         def work(connection: Connection) -> None:
             if running := _one(connection, MARKS["running"]):
-                raise StoreError(self._location, f"has {running:,} running jobs")
+                raise StoreError(self._location, f"has {running:,} running jobs; run this again")
             for owner, host, pid in connection.execute(MARKS["registered"]).fetchall():
                 if owner not in idle:
-                    raise StoreError(self._location, f"has a supervisor, process {pid} on {texts(host)}")
+                    raise StoreError(
+                        self._location, f"has a supervisor, process {pid} on {texts(host)}; stop it"
+                    )
             self._allow_changes(connection)
             connection.execute(MARKS["unregister_all"])
             connection.execute(MARKS["mark"], (OUTGOING, _json(outgoing)))
