@@ -74,7 +74,7 @@ class Network:
         _remove_abandoned()
         for number in range(1, 255):
             self._number, self._bridge = number, f"mpd{number}x{os.getpid()}"
-            if not any(each.startswith(f"mpd{number}x") for each in _bridges()):
+            if not any(each.startswith(f"mpd{number}x") for each in _links()):
                 break
         self.address = f"{ADDRESS}.{self._number}.1"
         _ip("link", "add", self._bridge, "type", "bridge", "forward_delay", "0")
@@ -89,7 +89,7 @@ class Network:
 
     def connect(self, init: int, place: int) -> str:
         """Lay a cable to the network namespace of this process; gives the name of this end."""
-        ours, theirs = f"mpd{self._number}v{place}", f"mpd{self._number}w{place}"
+        ours, theirs = f"mpdv{place}x{os.getpid()}", f"mpdw{place}x{os.getpid()}"
         _ip("link", "add", ours, "type", "veth", "peer", "name", theirs)
         _ip("link", "set", ours, "master", self._bridge)
         _ip("link", "set", ours, "up")
@@ -134,8 +134,7 @@ class Host:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=said,
-                # Else it would outlive a killed test, and with it all that runs on this host.
-                preexec_fn=lambda: prctl(PR_SET_PDEATHSIG, signal.SIGKILL),
+                preexec_fn=_end_with_the_test,
             )
         assert self._unshare.stdout is not None
         assert self._unshare.stdout.readline() == b"up\n", log.read_text()
@@ -152,7 +151,12 @@ class Host:
         out, err = folder / f"{tag}.out", folder / f"{tag}.err"
         with out.open("wb") as o, err.open("wb") as e:
             popen = subprocess.Popen(
-                self.command(argv, folder), env=dict(env), stdin=subprocess.DEVNULL, stdout=o, stderr=e
+                self.command(argv, folder),
+                env=dict(env),
+                stdin=subprocess.DEVNULL,
+                stdout=o,
+                stderr=e,
+                preexec_fn=_end_with_the_test,
             )
         process = HostProcess(popen, out, err, self)
         self._started.append(process)
@@ -189,14 +193,19 @@ class Host:
             self.cut()
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.init, signal.SIGKILL)
-            self._unshare.wait()
+            # The last one ends once all others were waited for, by programs that stop while their child is stopped.
+            until(self._is_off, f"{self.name} is off")
             # It goes with the host's namespace, some time later; its name is to be free now.
             subprocess.run(["ip", "link", "delete", self._cable], capture_output=True, check=False)
         assert self._unshare.stdout is not None
         self._unshare.stdout.close()
         for each in self._started:
-            each.popen.send_signal(signal.SIGCONT)  # it stops itself while its child is stopped
             each.popen.wait()
+
+    def _is_off(self) -> bool:
+        for each in self._started:
+            each.popen.send_signal(signal.SIGCONT)
+        return self._unshare.poll() is not None and all(each.popen.poll() is not None for each in self._started)
 
 
 class HostProcess(Process):
@@ -220,6 +229,11 @@ class HostProcess(Process):
             self.popen.send_signal(number)
 
 
+def _end_with_the_test() -> None:
+    """Else a host would outlive a test that is killed, with all that runs there."""
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def pid_on_host(pid: int) -> int:
     """The id that a process of ours has on its host."""
     found = re.search(r"^NSpid:.*?(\d+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
@@ -228,16 +242,17 @@ def pid_on_host(pid: int) -> int:
 
 
 def _remove_abandoned() -> None:
-    """Bridges of test runs that were killed; the cables went with their hosts."""
-    for name in _bridges():
+    """What test runs that were killed have left."""
+    for name in _links():
         if not Path(f"/proc/{name.partition('x')[2]}").exists():
             subprocess.run(["ip", "link", "delete", name], capture_output=True, check=False)
 
 
-def _bridges() -> list[str]:
-    found: list[dict[str, Any]] = json.loads(_ip("-json", "link", "show", "type", "bridge") or "[]")
+def _links() -> list[str]:
+    """Bridges and cables of all test runs; each name ends with the id of its process."""
+    found: list[dict[str, Any]] = json.loads(_ip("-json", "link", "show"))
     names = [str(each.get("ifname", "")) for each in found]
-    return [each for each in names if re.fullmatch(r"mpd\d+x\d+", each)]
+    return [each for each in names if re.fullmatch(r"mpd[vw]?\d+x\d+", each)]
 
 
 def _ip(*words: str) -> str:

@@ -87,9 +87,9 @@ def test_no_lost_reply_is_a_lost_or_a_second_job(yard: Yard, server: AnyServer) 
         for name in ("east", "west"):
             yard.supervising(yard.host(name), stale_job_threshold=20)
         client = yard.app_at(yard.location).engine
-        proxy.losses = 0.03
-        ids = [client.enqueue("nap", s=0.01).id for _ in range(70)]
-        ids += [client.options(queue="single").enqueue("nap", s=0.005).id for _ in range(30)]
+        proxy.losses = 0.05
+        ids = [client.enqueue("nap", s=0.01).id for _ in range(40)]
+        ids += [client.options(queue="single").enqueue("nap", s=0.005).id for _ in range(20)]
         yard.until(yard.is_drained, "all jobs end", within=60)
         client.store.close_all()
         assert proxy.lost > 5
