@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -10,11 +11,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from tests.servers.guard import PR_SET_PDEATHSIG, prctl
 from tests.whole.harness import Process, children, until
@@ -72,10 +74,8 @@ class Network:
         """Those that were not taken away yet."""
         self._places = count(10)
         _remove_abandoned()
-        for number in range(1, 255):
-            self._number, self._bridge = number, f"mpd{number}x{os.getpid()}"
-            if not any(each.startswith(f"mpd{number}x") for each in _links()):
-                break
+        self._number, self._claim = _free_number()
+        self._bridge = f"mpd{self._number}x{os.getpid()}"
         self.address = f"{ADDRESS}.{self._number}.1"
         _ip("link", "add", self._bridge, "type", "bridge", "forward_delay", "0")
         _ip("address", "add", f"{self.address}/24", "dev", self._bridge)
@@ -108,6 +108,7 @@ class Network:
     def close(self) -> None:
         self.take_away()
         _ip("link", "delete", self._bridge)
+        self._claim.close()
 
 
 class Host:
@@ -239,6 +240,19 @@ def pid_on_host(pid: int) -> int:
     found = re.search(r"^NSpid:.*?(\d+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     assert found is not None
     return int(found[1])
+
+
+def _free_number() -> tuple[int, IO[bytes]]:
+    """A number that no other test run has, and the file whose lock says so, until it is closed."""
+    for number in range(1, 255):
+        claim = (Path(tempfile.gettempdir()) / f"mpdispatch-network-{number}").open("ab")
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            claim.close()
+        else:
+            return number, claim
+    raise AssertionError("all networks are in use")
 
 
 def _remove_abandoned() -> None:
