@@ -475,6 +475,7 @@ class Machine(BatchSteps, CronSteps, RuleBasedStateMachine):
             self.clock.advance(1)
             self.renew(1 - side)
         found = answer_of(by.store.take_over, ours, transitions)
+        self.settle_ids(is_done=found is True)
         compare("take_over", found, answer_of(self.model.take_over, theirs, transitions))
         self.hear(by)
 

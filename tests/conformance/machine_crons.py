@@ -194,6 +194,7 @@ class CronSteps:
         ours, theirs = (msgspec.structs.replace(decision, revision=each.revision) for each in pair)
         face = self.store if by is None else self.supervisors[by].store
         found = answer_of(face.crons.decide, ours)
+        self.settle_ids(is_done=not isinstance(found, Refusal))
         compare("decide", found, answer_of(self.model.crons.decide, theirs))
         if found and not isinstance(found, Refusal):
             self.saw(found)
