@@ -104,10 +104,17 @@ class Server:
         assert self._guard.stdin is not None
         assert self._guard.stdout is not None
         self._guard.stdin.write("start\n")
-        self._process = psutil.Process(int(self._guard.stdout.readline()))
+        pid = int(self._guard.stdout.readline())
+        try:
+            self._process = psutil.Process(pid)
+        except psutil.NoSuchProcess:
+            raise self._ended_at_once() from None
         _wait_until(lambda: self._is_ready() or not self._process.is_running(), "it does not answer", self.log)
         if not self._process.is_running():
-            raise RuntimeError(f"the server ended at once:\n{self.log()[-2000:]}")
+            raise self._ended_at_once()
+
+    def _ended_at_once(self) -> RuntimeError:
+        return RuntimeError(f"the server ended at once:\n{self.log()[-2000:]}")
 
     def _processes(self) -> list[psutil.Process]:
         """Its main process first; none if it has ended."""
