@@ -8,12 +8,11 @@ from typing import NamedTuple
 
 from mpdispatch.model import Finding, Level
 from mpdispatch.store.postgres.migration import OLDEST_SERVER
-from mpdispatch.store.sql import crons, lost_dependents
+from mpdispatch.store.sql import findings
 from mpdispatch.store.sql.connection import Connection
 from mpdispatch.store.values import Durability
 
 _SLACK_S = 1.0
-_NAMED = 5
 _BEHIND = 1_000_000
 """Rows that were deleted or replaced and not vacuumed, from which on claims become slow."""
 _SETTINGS = "SELECT current_setting('{0}', true)"
@@ -38,8 +37,7 @@ def of_store(connection: Connection, *, durability: Durability, is_proxied: bool
     yield _proxy(is_proxied)
     yield _connections(connection)
     yield from _dead_rows(connection)
-    yield from _lost_dependents(connection)
-    yield from _crons(connection)
+    yield from findings.of_rows(connection)
 
 
 def _ask(connection: Connection) -> _Server:
@@ -159,29 +157,3 @@ def _dead_rows(connection: Connection) -> Iterator[Finding]:
             message=f"{row[0]} dead rows of mpdispatch_jobs wait for autovacuum: claims become slow",
             remedy="end transactions that have been open for long (pg_stat_activity), and let autovacuum run more often",
         )
-
-
-def _lost_dependents(connection: Connection) -> Iterator[Finding]:
-    """Find jobs that would wait for ever."""
-    if found := lost_dependents.all_lost(connection):
-        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-        yield Finding(
-            check="rows",
-            level=Level.WARNING,
-            message="jobs that wait for others, none of which is left whose end would release them:"
-            f" {', '.join(map(str, found[:_NAMED]))}{more}",
-            remedy="another program has written to the store; a supervisor mends them when it is started",
-        )
-
-
-def _crons(connection: Connection) -> Iterator[Finding]:
-    """Find unreadable cron entries, written by other programs."""
-    for entry in crons.entries(connection):
-        if entry.unreadable:
-            yield Finding(
-                check="crons",
-                level=Level.WARNING,
-                message=f"cron entry {entry.spec.name!r} cannot be read, so it does not fire: {entry.unreadable}",
-                remedy="one that an app or a file declares is mended when its supervisor starts; remove any other with"
-                f" `mpdispatch cron remove`, or by hand (id {entry.id} of mpdispatch_crons), and add it anew",
-            )

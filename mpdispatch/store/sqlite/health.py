@@ -10,7 +10,8 @@ from pathlib import Path
 from mpdispatch import sqlite3
 from mpdispatch.model import Finding, Level
 from mpdispatch.private import not_private
-from mpdispatch.store.sql import crons, lost_dependents
+from mpdispatch.store.sql import findings
+from mpdispatch.store.sql.findings import the_first
 from mpdispatch.store.sqlite import shrink, unreadable
 from mpdispatch.store.sqlite.connect import filesystem_of
 from mpdispatch.store.sqlite.database import Database, FileDatabase
@@ -21,7 +22,7 @@ _LARGE_WAL_BYTES = 8 * CHECKPOINT_BYTES
 _LITTLE_ROOM_BYTES = 256 * _MIB
 _NEVER_GIVEN = 1 << 62
 """Our ids stay below this, even at one per microsecond since 1970."""
-_PROBLEMS, _NAMED = 100, 5
+_PROBLEMS = 100
 _BY_HAND = "CHECK constraint failed in mpdispatch_"
 _FLEETING = {"tmpfs", "ramfs"}
 _COPY_ON_WRITE = {"btrfs", "zfs", "bcachefs", "overlay"}
@@ -90,8 +91,7 @@ def of_content(connection: sqlite3.Connection) -> Iterator[Finding]:
     yield Finding(check="content", level=Level.OK, message="quick_check finds nothing wrong")
     yield from _ids(connection)
     yield from _rows(connection)
-    yield from _lost_dependents(connection)
-    yield from _crons(connection)
+    yield from findings.of_rows(connection)
 
 
 def _ids(connection: sqlite3.Connection) -> Iterator[Finding]:
@@ -128,7 +128,7 @@ def _rows(connection: sqlite3.Connection) -> Iterator[Finding]:
         yield Finding(
             check="rows",
             level=Level.WARNING,
-            message=f"jobs whose rows cannot be read: {_named(waiting)}",
+            message=f"jobs whose rows cannot be read: {_faults(waiting)}",
             remedy="a supervisor that polls their queue ends those it meets as failed, with a dead letter; "
             "mpdispatch cancel ID ends any other",
         )
@@ -137,41 +137,13 @@ def _rows(connection: sqlite3.Connection) -> Iterator[Finding]:
         yield Finding(
             check="rows",
             level=Level.NOTE,
-            message=f"jobs that have ended, and whose rows cannot be read (any more): {_named(ended)}",
+            message=f"jobs that have ended, and whose rows cannot be read (any more): {_faults(ended)}",
             remedy="they are kept as they are; mpdispatch dlq purge and mpdispatch prune take them away",
         )
 
 
-def _lost_dependents(connection: sqlite3.Connection) -> Iterator[Finding]:
-    """Find jobs that would wait for ever."""
-    found = lost_dependents.all_lost(connection)
-    if found:
-        more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-        yield Finding(
-            check="rows",
-            level=Level.WARNING,
-            message="jobs that wait for others, none of which is left whose end would release them:"
-            f" {', '.join(map(str, found[:_NAMED]))}{more}",
-            remedy="another program has written to the store; a supervisor mends them when it is started",
-        )
-
-
-def _crons(connection: sqlite3.Connection) -> Iterator[Finding]:
-    """Find unreadable cron entries, written by other programs."""
-    for entry in crons.entries(connection):
-        if entry.unreadable:
-            yield Finding(
-                check="crons",
-                level=Level.WARNING,
-                message=f"cron entry {entry.spec.name!r} cannot be read, so it does not fire: {entry.unreadable}",
-                remedy="one that an app or a file declares is mended when its supervisor starts; remove any other with"
-                f" `mpdispatch cron remove`, or by hand (id {entry.id} of mpdispatch_crons), and add it anew",
-            )
-
-
-def _named(rows: Sequence[unreadable.Found]) -> str:
-    more = f" and {len(rows) - _NAMED} more" if len(rows) > _NAMED else ""
-    return "; ".join(f"job {each.id}: {each.fault}" for each in rows[:_NAMED]) + more
+def _faults(rows: Sequence[unreadable.Found]) -> str:
+    return the_first([f"job {each.id}: {each.fault}" for each in rows], "; ")
 
 
 def of_file(path: Path, durability: str) -> Iterator[Finding]:
