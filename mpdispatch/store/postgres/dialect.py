@@ -16,7 +16,12 @@ from mpdispatch.store.sql.queries import QUERIES
 
 _HERE = Path(__file__).parent
 _TYPED = ", ".join(f"?::{'text' if column.kind == 'text' else 'bigint'}" for column in NEW_COLUMNS)
-OWN = Queries(_HERE / "own.sql", _HERE / "hot.sql", lists={**LISTS, "new_typed": _TYPED})
+_COMPLETE = Queries(_HERE / "complete.sql")
+"""A part of other statements, too."""
+OWN = Queries(
+    *(_HERE / name for name in ("own.sql", "hot.sql", "complete.sql")),
+    lists={**LISTS, **_COMPLETE, "new_typed": _TYPED},
+)
 """Statements of this room, some in place of shared ones of the same name; PostgreSQL's but for `?` and `:name`."""
 _RETURNS_ID = ("open_batch", "enqueue_again", "register")
 _BOUND = 4096
