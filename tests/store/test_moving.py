@@ -202,14 +202,19 @@ def test_a_move_that_is_done_is_done_again_without_effect(pair: Pair) -> None:
     assert again == first._replace(is_resumed=True)
 
 
+def begin(pair: Pair, ends_at: str) -> None:
+    """A move that ends in the middle, at this failpoint."""
+    arm(ends_at)
+    with pytest.raises(FailpointError):
+        move_store(pair.source, pair.target)
+    arm("")
+
+
 @pytest.mark.parametrize("when", ["move.after_commit:raise@1", "move.after_commit:raise@4"])
 def test_a_move_can_be_given_up(pair: Pair, when: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is not being moved"):
         abandon_move(pair.source, pair.target)
-    arm(when)
-    with pytest.raises(FailpointError):
-        move_store(pair.source, pair.target)
-    arm("")
+    begin(pair, when)
     with pytest.raises(StoreMoved, match=r"is being moved to .* --abandon gives up"):
         pair.source.enqueue(new())
     abandon_move(pair.source, pair.target)
@@ -226,10 +231,7 @@ def test_a_move_can_be_given_up(pair: Pair, when: str, tmp_path: Path) -> None:
 
 def test_a_move_that_has_arrived_is_not_given_up(pair: Pair) -> None:
     commits = 2 + len(TABLES) + 1
-    arm(f"move.after_commit:raise@{commits}")
-    with pytest.raises(FailpointError):
-        move_store(pair.source, pair.target)
-    arm("")
+    begin(pair, f"move.after_commit:raise@{commits}")
     assert pair.target.enqueue(new()).id > 0
     with pytest.raises(StoreMoved, match="has arrived in"):
         abandon_move(pair.source, pair.target)
@@ -239,10 +241,7 @@ def test_a_move_that_has_arrived_is_not_given_up(pair: Pair) -> None:
 
 
 def test_another_store_is_not_the_target_of_a_move_under_way(pair: Pair, tmp_path: Path) -> None:
-    arm("move.after_commit:raise@4")
-    with pytest.raises(FailpointError):
-        move_store(pair.source, pair.target)
-    arm("")
+    begin(pair, "move.after_commit:raise@4")
     other = SQLiteStore(tmp_path / "other.db")
     with pytest.raises(StoreMoved, match="is being moved to"):
         move_store(pair.source, other)
@@ -254,10 +253,7 @@ def test_another_store_is_not_the_target_of_a_move_under_way(pair: Pair, tmp_pat
 
 
 def test_a_store_that_is_being_filled_is_not_moved_on(pair: Pair, tmp_path: Path) -> None:
-    arm("move.after_commit:raise@4")
-    with pytest.raises(FailpointError):
-        move_store(pair.source, pair.target)
-    arm("")
+    begin(pair, "move.after_commit:raise@4")
     third = SQLiteStore(tmp_path / "third.db")
     with pytest.raises(StoreMoved, match="is being filled with what"):
         move_store(pair.target, third)
