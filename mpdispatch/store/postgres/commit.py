@@ -19,7 +19,7 @@ from mpdispatch.failpoints import failpoint
 from mpdispatch.model import ClaimedJob, ClaimRequest
 from mpdispatch.policy.expiry import has_expired
 from mpdispatch.store.postgres.dialect import OWN
-from mpdispatch.store.postgres.ways import WAYS, arrays_of
+from mpdispatch.store.postgres.hot_path import HOT_PATH, arrays_of
 from mpdispatch.store.sql import claim, finish, follow_ups, outputs
 from mpdispatch.store.sql import commit as general
 from mpdispatch.store.sql.candidates import ID, PAYLOAD, Row
@@ -53,7 +53,7 @@ def write(connection: Connection, commit: Commit, clock: Clock) -> tuple[CommitR
     values, count, others = finish.split(commit.transitions)
     if others:
         # What follows from their end comes before the claim.
-        return general.write(connection, commit, clock, WAYS)
+        return general.write(connection, commit, clock, HOT_PATH)
     if commit.reports.progress:
         finish.record_progress(connection, commit.owner, commit.reports.progress)
     if commit.reports.outputs:
@@ -68,7 +68,7 @@ def write(connection: Connection, commit: Commit, clock: Clock) -> tuple[CommitR
     failpoint("finish.before_commit")
     followed = _followed(connection, commit, found, now)
     if commit.request is None or not found.is_open:
-        return general.claim_after(connection, commit, clock, seen, followed, [], [], WAYS)
+        return general.claim_after(connection, commit, clock, seen, followed, [], [], HOT_PATH)
     if followed.has_due:
         raise NotPlainError
     return _claimed(connection, commit, commit.request, now, found, followed)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from mpdispatch.clock import Clock, Instant
 from mpdispatch.errors import UsageError
 from mpdispatch.model import Finding, Job, NewJob
-from mpdispatch.store.postgres import callers, ways
+from mpdispatch.store.postgres import callers, hot_path
 from mpdispatch.store.postgres.dialect import Dialect
 from mpdispatch.store.postgres.options import Place, ServerOptions
 from mpdispatch.store.postgres.server import Database
@@ -167,7 +167,7 @@ class PostgresStore(SQLStore):
             return super().enqueue(job, connection=connection, is_synced=is_synced)
         key = random.getrandbits(63)
         job_id, row = self._sessions.write_jobs(
-            lambda c: ways.insert_once(c, job, self._clock.now(), key),
+            lambda c: hot_path.insert_once(c, job, self._clock.now(), key),
             self.wake,
             is_one_statement=True,
             is_synced=is_synced,
@@ -184,7 +184,7 @@ class PostgresStore(SQLStore):
     def _insert_alike(
         self, connection: Connection, template: NewJob, payloads: Sequence[bytes], now: Instant
     ) -> Sequence[int]:
-        return ways.insert_alike(connection, template, payloads, now)
+        return hot_path.insert_alike(connection, template, payloads, now)
 
     # -- the server -----------------------------------------------------------------------------
 

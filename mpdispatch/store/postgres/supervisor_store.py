@@ -1,7 +1,7 @@
 """The PostgreSQL store as a supervisor sees it: one connection, which waits for no lock longer than 50 ms.
 
 A commit whose answer is lost raises, as one of which nothing was written. What came of it is asked before the next commit,
-and then told with that one's result (see `store.unsettled`).
+and then told with that one's result (see `store.lost_replies`).
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ import msgspec
 from mpdispatch.clock import SECOND_US, Clock
 from mpdispatch.errors import StoreBusy
 from mpdispatch.model import ClaimRequest, NewSupervisor, Transition
+from mpdispatch.store.lost_replies import UnreportedCommits
 from mpdispatch.store.postgres import commit as plain
+from mpdispatch.store.postgres.hot_path import HOT_PATH
 from mpdispatch.store.postgres.server import Database
 from mpdispatch.store.postgres.session import CommitUnknown
 from mpdispatch.store.postgres.sessions import SUPERVISOR_PATIENCE_S, SupervisorSession
-from mpdispatch.store.postgres.ways import WAYS
 from mpdispatch.store.sql import commit as committing
 from mpdispatch.store.sql.commit import Commit
 from mpdispatch.store.sql.connection import Connection
 from mpdispatch.store.sql.supervisor_store import SQLSupervisorStore
 from mpdispatch.store.sql.wakes import Wakes
-from mpdispatch.store.unsettled import Untold
 from mpdispatch.store.values import NO_REPORTS, CommitResult, Renewal, Reports
 
 _SHOWN_NUL = "\u2400"
@@ -47,7 +47,7 @@ class PostgresSupervisorStore(SQLSupervisorStore):
 
     def __init__(self, database: Database, clock: Clock, wakes: Wakes) -> None:
         super().__init__(SupervisorSession(database), clock, wakes)
-        self._untold = Untold(0)
+        self._unreported = UnreportedCommits(0)
         self._unknown: _Unknown | None = None
         self._is_careful, self._careful_until_s = False, 0.0
         self._has_begun = False
@@ -61,7 +61,7 @@ class PostgresSupervisorStore(SQLSupervisorStore):
         if not (one_by_one or self._is_careful) and plain.is_plain(commit):
             self._has_begun = True
             return plain.write(connection, commit, self._clock)
-        return committing.write(connection, commit, self._clock, WAYS, one_by_one=one_by_one)
+        return committing.write(connection, commit, self._clock, HOT_PATH, one_by_one=one_by_one)
 
     # -- the lease ------------------------------------------------------------------------------
 
@@ -80,9 +80,9 @@ class PostgresSupervisorStore(SQLSupervisorStore):
         self._follow(ttl_us)
         self._settle()
         renewal = super().renew(owner, ttl_us)
-        if self._untold and self._untold.owner == owner:
+        if self._unreported and self._unreported.owner == owner:
             # Its caller would give back what it does not know of, and be told of it with the next commit.
-            return Renewal(owned=tuple(each for each in renewal.owned if each not in self._untold.claimed))
+            return Renewal(owned=tuple(each for each in renewal.owned if each not in self._unreported.claimed))
         return renewal
 
     def _follow(self, ttl_us: int) -> None:
@@ -100,19 +100,19 @@ class PostgresSupervisorStore(SQLSupervisorStore):
         claim: ClaimRequest | None = None,
         skip_idle_check: bool = False,
     ) -> CommitResult:
-        if self._untold.owner != owner:
+        if self._unreported.owner != owner:
             # The jobs of another registration are not ours any more.
-            self._untold, self._unknown = Untold(owner), None
+            self._unreported, self._unknown = UnreportedCommits(owner), None
         self._settle()
-        untold, left = self._untold, transitions
-        if untold:
-            left, claim, skip_idle_check = untold.left_of(transitions), untold.claims(claim), True
+        unreported, left = self._unreported, transitions
+        if unreported:
+            left, claim, skip_idle_check = unreported.left_of(transitions), unreported.claims(claim), True
         try:
             result = super().commit(owner, left, reports, claim=claim, skip_idle_check=skip_idle_check)
         except CommitUnknown as error:
             self._unknown = _Unknown(error, left)
             raise
-        return untold.told(transitions, result) if untold else result
+        return unreported.reported(transitions, result) if unreported else result
 
     def _write_commit(self, commit: Commit, *, one_by_one: bool = False) -> CommitResult:
         self._is_careful, self._has_begun = time.monotonic() < self._careful_until_s, False
@@ -134,7 +134,7 @@ class PostgresSupervisorStore(SQLSupervisorStore):
             return
         if self._session.was_committed(self._unknown.error):
             result, _ = self._unknown.error.result
-            self._untold.carried_out(self._unknown.transitions, result)
+            self._unreported.add(self._unknown.transitions, result)
             self._wakes.supervisors()
             self._wakes.waiting_clients()
         self._unknown = None

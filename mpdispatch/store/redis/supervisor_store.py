@@ -15,6 +15,7 @@ from mpdispatch.model import (
 )
 from mpdispatch.policy.admission import refusal_text, refusing_app
 from mpdispatch.store.crons import CronDecisions
+from mpdispatch.store.lost_replies import UnreportedCommits
 from mpdispatch.store.optional import FileCare, NoFileCare
 from mpdispatch.store.redis import arguments, outputs, status
 from mpdispatch.store.redis.crons import RedisCrons
@@ -24,7 +25,6 @@ from mpdispatch.store.redis.records import claimed
 from mpdispatch.store.redis.supervisor_calls import Lost, SupervisorCalls
 from mpdispatch.store.redis.supervisors import stored, supervisors_of
 from mpdispatch.store.redis.upkeep import RedisUpkeep
-from mpdispatch.store.unsettled import Untold
 from mpdispatch.store.values import (
     NO_REPORTS,
     CommitResult,
@@ -51,7 +51,7 @@ class RedisSupervisorStore:
     def __init__(self, link: Link, tell: Callable[..., None]) -> None:
         self._link, self._tell = link, tell
         self._calls = SupervisorCalls(link, self._settled)
-        self._untold, self._sent = Untold(0), _Sent((), None)
+        self._unreported, self._sent = UnreportedCommits(0), _Sent((), None)
         self.file_care: FileCare = NoFileCare()
         self.upkeep = RedisUpkeep(self._calls.write, link.now, tell)
         self.crons: CronDecisions = RedisCrons(self._calls.read, self._calls.write, tell)
@@ -60,9 +60,9 @@ class RedisSupervisorStore:
         if lost.call.name == "register":
             self._calls.write("unregister", owner=reply.said["owner"])  # its caller registers anew
         elif lost.call.name == "commit":
-            if lost.values["owner"] == self._untold.owner:
+            if lost.values["owner"] == self._unreported.owner:
                 result = self._result(reply, self._sent.claim, is_writing=True)
-                self._untold.carried_out(self._sent.transitions, result)
+                self._unreported.add(self._sent.transitions, result)
         elif "now" in reply.said:
             self.upkeep.followed.add(reply)
 
@@ -79,7 +79,7 @@ class RedisSupervisorStore:
     def renew(self, owner: int, ttl_us: int) -> Renewal:
         owned = _starts(self._calls.write("renew", owner=owner, ttl=ttl_us).said["owned"])
         # Of the others its next commit tells it.
-        return Renewal(owned=tuple(each for each in owned if each not in self._untold.claimed))
+        return Renewal(owned=tuple(each for each in owned if each not in self._unreported.claimed))
 
     def cancel_requests(self, owner: int) -> list[tuple[int, int]]:
         return _starts(self._calls.read("cancel_requests", owner=owner).said["starts"])
@@ -95,16 +95,20 @@ class RedisSupervisorStore:
         claim: ClaimRequest | None = None,
         skip_idle_check: bool = False,
     ) -> CommitResult:
-        if self._untold.owner != owner:
-            self._untold = Untold(owner)  # what an earlier registration has done concerns nobody any more
+        if self._unreported.owner != owner:
+            self._unreported = UnreportedCommits(
+                owner
+            )  # what an earlier registration has done concerns nobody any more
         self._calls.settle(_arguments(owner, transitions, reports, claim, skip_idle_check))
-        untold = self._untold
-        left, claims = (untold.left_of(transitions), untold.claims(claim)) if untold else (transitions, claim)
+        unreported = self._unreported
+        left, claims = (
+            (unreported.left_of(transitions), unreported.claims(claim)) if unreported else (transitions, claim)
+        )
         values = _arguments(owner, left, reports, claims, skip_idle_check)
         self._sent = _Sent(left, claims)
         result = self._result(self._calls.write("commit", **values), claims, is_writing=bool(left or reports))
-        if untold:
-            result = untold.told(transitions, result)
+        if unreported:
+            result = unreported.reported(transitions, result)
         self._tell(
             work=any(each.state is JobState.PENDING for each in transitions),
             ends=bool(transitions or result.ended),

@@ -38,9 +38,9 @@ from mpdispatch.store.sql.candidates import (
 )
 from mpdispatch.store.sql.connection import Connection
 from mpdispatch.store.sql.follow_ups import Followed
+from mpdispatch.store.sql.hot_path import HotPath
 from mpdispatch.store.sql.mending import has_bad_text
 from mpdispatch.store.sql.queries import QUERIES
-from mpdispatch.store.sql.ways import Ways
 
 STAGE_AT_MOST = 1000
 """Per commit: a commit must not hold the write lock for long."""
@@ -172,7 +172,7 @@ def token_in_us(connection: Connection, request: ClaimRequest, now: Instant, see
 
 
 def claim(
-    connection: Connection, owner: int, request: ClaimRequest, now: Instant, seen: Presence, ways: Ways
+    connection: Connection, owner: int, request: ClaimRequest, now: Instant, seen: Presence, hot_path: HotPath
 ) -> Claim:
     """Take up to `slots` due jobs by the plan, in due order.
 
@@ -188,13 +188,13 @@ def claim(
         planned,
         now.wall_us,
         has_parked=bool(seen.has_parked),
-        open_due=ways.open_due,
+        open_due=hot_path.open_due,
     )
     if planned.ready is not None and planned.total < request.slots and not (parked or expired):
         has_more = False  # everything within the limits was taken; `token_in_us` says when there is more
     reasons, ended = _leave_out(connection, parked, expired, now)
     if rows:
-        rows = ways.take(connection, owner, rows, now)
+        rows = hot_path.take(connection, owner, rows, now)
         _charge(connection, request, facts, rows)
     failpoint("claim.before_commit")
     if any(row[PAYLOAD] is None for row in rows):

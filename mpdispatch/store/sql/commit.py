@@ -12,7 +12,7 @@ from mpdispatch.store.sql import cancels, claim, finish, follow_ups, outputs
 from mpdispatch.store.sql.claim import Presence
 from mpdispatch.store.sql.connection import Connection
 from mpdispatch.store.sql.follow_ups import Followed
-from mpdispatch.store.sql.ways import Ways
+from mpdispatch.store.sql.hot_path import HotPath
 from mpdispatch.store.values import CommitResult, Reports
 
 
@@ -36,7 +36,7 @@ class Commit(NamedTuple):
 
 
 def write(
-    connection: Connection, commit: Commit, clock: Clock, ways: Ways, *, one_by_one: bool = False
+    connection: Connection, commit: Commit, clock: Clock, hot_path: HotPath, *, one_by_one: bool = False
 ) -> tuple[CommitResult, bool]:
     """Record, follow up, stage, claim, in the caller's transaction. Returns also whether a follow-up is due at once.
 
@@ -52,13 +52,13 @@ def write(
     if commit.transitions and one_by_one:
         recorded, rejected = finish.record_one_by_one(connection, owner, commit.transitions)
     elif commit.transitions:
-        ways.record(connection, owner, commit.transitions)
+        hot_path.record(connection, owner, commit.transitions)
     # After recording, since recorded jobs may be due later; if this owner is gone, this rolls back.
     seen = claim.probe(connection, owner)
     followed = follow_up(connection, recorded, cancelled, clock) if seen.has_followers else Followed()
     if seen.has_cancelling:
         followed.add(follow_ups.cancel_some(connection, clock.now())[0])
-    return claim_after(connection, commit, clock, seen, followed, rejected, cancelled, ways)
+    return claim_after(connection, commit, clock, seen, followed, rejected, cancelled, hot_path)
 
 
 def claim_after(
@@ -69,7 +69,7 @@ def claim_after(
     followed: Followed,
     rejected: Sequence[tuple[int, int]],
     cancelled: Sequence[tuple[int, int]],
-    ways: Ways,
+    hot_path: HotPath,
 ) -> tuple[CommitResult, bool]:
     """The second half of `write`: stage and claim, after the outcomes and what followed."""
     owner, request = commit.owner, commit.request
@@ -88,7 +88,7 @@ def claim_after(
     now = clock.now()
     has_more = claim.stage(connection, request.queues, now, seen)
     failpoint("claim.after_stage")
-    made = claim.claim(connection, owner, request, now, seen, ways)
+    made = claim.claim(connection, owner, request, now, seen, hot_path)
     has_more = has_more or made.has_more
     followed.add(made.expired)
     result = CommitResult(

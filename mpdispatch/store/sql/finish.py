@@ -1,8 +1,8 @@
 """Recording outcomes in the supervisor's transaction: job row, attempt history, dead letter, large result.
 
-The guard is in the UPDATE's WHERE, and the number of touched rows is checked. A backend records the outcomes of a
-commit at once in its own way (`ways.Record`); if a count is wrong, the commit is rolled back, and they are recorded one by
-one.
+The guard is in the UPDATE's WHERE, and the number of touched rows is checked. A backend records all
+outcomes of a commit together (`hot_path.Record`); if a count is wrong, the commit is rolled back, and they are recorded
+one by one.
 """
 
 from __future__ import annotations

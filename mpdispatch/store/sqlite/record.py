@@ -9,8 +9,8 @@ from mpdispatch.store.sql.candidates import open_due
 from mpdispatch.store.sql.claim import take
 from mpdispatch.store.sql.connection import Connection
 from mpdispatch.store.sql.finish import SomeRejectedError, record_rest, row_of, split
+from mpdispatch.store.sql.hot_path import HotPath
 from mpdispatch.store.sql.queries import QUERIES
-from mpdispatch.store.sql.ways import Ways
 from mpdispatch.store.sqlite.bulk import ManyRows
 from mpdispatch.store.sqlite.queries import QUERIES as OURS
 
@@ -30,4 +30,4 @@ def record(connection: Connection, owner: int, transitions: Sequence[Transition]
     record_rest(connection, others)
 
 
-WAYS = Ways(record, open_due, take)
+HOT_PATH = HotPath(record, open_due, take)

@@ -23,7 +23,7 @@ from mpdispatch.store.sqlite import changes, unreadable
 from mpdispatch.store.sqlite.connection import Session
 from mpdispatch.store.sqlite.database import Database
 from mpdispatch.store.sqlite.file_care import SQLiteFileCare
-from mpdispatch.store.sqlite.record import WAYS
+from mpdispatch.store.sqlite.record import HOT_PATH
 from mpdispatch.store.sqlite.upkeep import SQLiteUpkeep
 from mpdispatch.store.values import CommitResult
 
@@ -104,7 +104,7 @@ class SQLiteSupervisorStore(SQLSupervisorStore):
     def _commit_in(
         self, connection: Connection, commit: Commit, *, one_by_one: bool
     ) -> tuple[CommitResult, bool]:
-        return committing.write(connection, commit, self._clock, WAYS, one_by_one=one_by_one)
+        return committing.write(connection, commit, self._clock, HOT_PATH, one_by_one=one_by_one)
 
     def _end_unreadable(self, request: ClaimRequest) -> int:
         return self.upkeep.end_unreadable(lambda c, now: unreadable.waiting(c, request, now))

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mpdispatch.model import Cause, ClaimedJob, ClaimRequest, JobState, Transition
-from mpdispatch.store.unsettled import Untold
+from mpdispatch.store.lost_replies import UnreportedCommits
 from mpdispatch.store.values import CommitResult
 
 CLAIM = ClaimRequest(queues=("default",), slots=10)
@@ -58,37 +58,37 @@ def test_each_outcome_is_recorded_once_and_each_claim_told_once(
     rounds: list[tuple[int, int, str]],
 ) -> None:
     """`rounds`: how many outcomes are new, how many of all that are pending are passed, and what becomes of it."""
-    server, untold = Server(), Untold(1)
+    server, unreported = Server(), UnreportedCommits(1)
     pending, told_rejected, told_claimed = list[int](), list[int](), list[int]()
     made = parked = 0
     for new, most, fate in [*rounds, (0, 99, "answered"), (0, 99, "answered")]:
         pending += range(made, made + new)
         made += new
         passed = [outcome(each) for each in pending[:most]]
-        left, claim = untold.left_of(passed), untold.claims(CLAIM)
+        left, claim = unreported.left_of(passed), unreported.claims(CLAIM)
         if fate == "not begun":
             continue
         result = server.commit(left, claim)
         if fate == "lost":
-            untold.carried_out(left, result)
+            unreported.add(left, result)
             continue
-        found = untold.told(passed, result)
+        found = unreported.reported(passed, result)
         pending = pending[len(passed) :]
         told_rejected += [job_id for job_id, _ in found.rejected]
         told_claimed += [each.id for each in found.claimed]
         parked += found.parked["unknown"]
         assert [each.id for each in found.claimed] == sorted(each.id for each in found.claimed)
-    assert not untold
+    assert not unreported
     assert sorted(server.recorded + server.refused) == list(range(made))
     assert sorted(told_rejected) == sorted(server.refused)
     assert sorted(told_claimed) == list(range(1, server.claimed + 1))
 
 
 def test_while_the_caller_does_not_know_of_a_claim_no_more_is_claimed() -> None:
-    server, untold = Server(), Untold(1)
-    assert untold.claims(CLAIM) is CLAIM
-    untold.carried_out([], server.commit([], CLAIM))
-    assert untold.claims(CLAIM) is None
-    found = untold.told([], server.commit([], None))
+    server, unreported = Server(), UnreportedCommits(1)
+    assert unreported.claims(CLAIM) is CLAIM
+    unreported.add([], server.commit([], CLAIM))
+    assert unreported.claims(CLAIM) is None
+    found = unreported.reported([], server.commit([], None))
     assert (found.has_more, found.due_in_us) == (True, None)
-    assert untold.claims(CLAIM) is CLAIM
+    assert unreported.claims(CLAIM) is CLAIM

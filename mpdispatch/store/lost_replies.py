@@ -1,7 +1,7 @@
-"""A supervisor's commit whose answer was lost, and that the server has carried out: told with the next one. Pure.
+"""What a supervisor has to hear of commits that a server carried out, and whose replies were lost. Pure.
 
-The caller of a commit that raised believes that nothing was written, keeps its outcomes and passes them again. What was
-recorded must not be recorded, or rejected, a second time; and what was claimed must reach the caller.
+The store raised, so the supervisor believes that nothing was written: it keeps its outcomes and passes them again. The
+store must not record or reject these a second time, and its next reply must name the jobs that were claimed.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ Key = tuple[int, int]
 """A job's id and the number of its starts."""
 
 
-class Untold:
-    """What commits of one owner have done, and their caller does not know yet."""
+class UnreportedCommits:
+    """The commits of one owner whose results the supervisor does not know yet."""
 
     def __init__(self, owner: int) -> None:
         self.owner = owner
@@ -29,8 +29,8 @@ class Untold:
     def __bool__(self) -> bool:
         return bool(self._recorded) or self._result is not None
 
-    def carried_out(self, transitions: Sequence[Transition], result: CommitResult) -> None:
-        """A commit of these outcomes was carried out, and its caller was told that nothing was."""
+    def add(self, transitions: Sequence[Transition], result: CommitResult) -> None:
+        """The server has carried out a commit of these outcomes, and the reply was lost."""
         rejected = set(result.rejected)
         for each in transitions:
             key = (each.job_id, each.starts)
@@ -50,7 +50,7 @@ class Untold:
         """What the next commit may claim: nothing, if there are jobs that the caller does not know of."""
         return None if self.claimed else claim
 
-    def told(self, transitions: Sequence[Transition], result: CommitResult) -> CommitResult:
+    def reported(self, transitions: Sequence[Transition], result: CommitResult) -> CommitResult:
         """The result for a caller that has passed these outcomes, where only those left were passed on."""
         keys = [(each.job_id, each.starts) for each in transitions]
         rejected = [key for key in keys if not self._recorded.pop(key, True)]

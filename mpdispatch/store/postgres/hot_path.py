@@ -13,9 +13,9 @@ from mpdispatch.store.postgres.dialect import OWN
 from mpdispatch.store.sql.candidates import ID, PARK_AT_MOST, Arm, Row, as_json
 from mpdispatch.store.sql.connection import Connection, Cursor
 from mpdispatch.store.sql.finish import SomeRejectedError, record_rest, row_of, split
+from mpdispatch.store.sql.hot_path import HotPath
 from mpdispatch.store.sql.queries import QUERIES
 from mpdispatch.store.sql.rows import new_job_row, stored_json
-from mpdispatch.store.sql.ways import Ways
 
 _COLUMNS = ("ids", "starts", "at", "started", "results", "pids", "durations", "cpu", "rss")
 """The values of a plain completion."""
@@ -114,7 +114,7 @@ def take(connection: Connection, owner: int, rows: list[Row], now: Instant) -> l
     return rows if len(ids) == len(rows) else [row for row in rows if row[ID] in ids]
 
 
-WAYS = Ways(record, open_due, take)
+HOT_PATH = HotPath(record, open_due, take)
 
 
 # ---------------------------------------------------------------- inserts

@@ -1,4 +1,4 @@
-"""What a backend does in its own way within a commit, as it decides how many jobs a second there are."""
+"""The part of a commit that decides how many jobs a second a store does: each backend has functions of its own for it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Take = Callable[[Connection, int, list[Row], Instant], list[Row]]
 """Gives these due rows to an owner, and returns those that it has got: another one may hold a row."""
 
 
-class Ways(NamedTuple):
-    """Of one backend."""
+class HotPath(NamedTuple):
+    """The functions of one backend: they record outcomes, read the due rows in order, and give rows to an owner."""
 
     record: Record
     open_due: OpenDue
